@@ -1,0 +1,61 @@
+# The verbs. Logic lives in Python: each of these is a line or two. Exit codes are edgeproof's; make returns 2 for any.
+PYTHON ?= python3
+RECIPE ?= recipes/digits.toml
+TARGET ?=
+MODEL ?=
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+TARGET_OPTION = $(if $(TARGET),--target $(TARGET))
+CARRIED_BY_RUNNER := $(wildcard targets/*.py) targets/runner calibration
+
+.DEFAULT_GOAL := help
+.PHONY: help deploy plan profile release test check bench clean
+
+help: ## show this list
+	@echo "Edgeproof: takes a trained vision model to the edge and proves that it arrived."
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-15s %s\n", $$1, $$2 }'
+	@echo
+	@echo "  RECIPE=$(RECIPE)  TARGET=<a deployment of it, or a runtime in profile>  MODEL=<file.onnx>  ARGS=<more options>"
+	@echo "  PYTHON=$(PYTHON) (3.11 or newer) makes .venv; every verb but clean installs what it needs first."
+
+deploy: $(INSTALLED) ## run the chain: train, quantize, measure, release (TARGET=, RECIPE=, ARGS=)
+	$(BIN)/edgeproof deploy $(RECIPE) $(TARGET_OPTION) $(ARGS)
+
+plan: $(INSTALLED) ## show what a deploy would run, what is cached, and why something is stale
+	$(BIN)/edgeproof plan $(RECIPE) $(TARGET_OPTION) $(ARGS)
+
+profile: $(INSTALLED) ## measure any ONNX file (MODEL=file.onnx TARGET=runtime)
+	$(if $(and $(MODEL),$(TARGET)),,$(error make profile: name MODEL=file.onnx and TARGET=runtime))
+	$(BIN)/edgeproof profile $(MODEL) --target $(TARGET) $(ARGS)
+
+release: $(INSTALLED) ## deploy, and package the release if every budget holds
+	$(BIN)/edgeproof deploy $(RECIPE) $(TARGET_OPTION) $(ARGS)
+
+test: $(INSTALLED) ## run the tests (ARGS="-k name")
+	$(BIN)/pytest $(ARGS)
+
+check: $(INSTALLED) ## format, lint, strict types, import contract, Python 3.8 where devices need it, links of the docs
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vermin --no-tips --violations -t=3.8- $(CARRIED_BY_RUNNER)
+	$(BIN)/pytest -q tests/test_docs.py
+
+bench: $(INSTALLED) ## measure side by side against peers; tables go to build/bench/
+	@for file in benchmarks/bench_*.py; do echo "$$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+clean: ## remove build/: results, store, reports and releases
+	rm -rf build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: expected Python 3.11 or newer; got $$($(PYTHON) --version 2>&1) as $(PYTHON)." \
+			"Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "make: installing into .venv (a few minutes, once)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[onnxruntime,openvino,dev]'
+	touch $@

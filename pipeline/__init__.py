@@ -1,0 +1,1 @@
+"""Floor 3: from recipe to release; the only floor that knows torch."""

@@ -1,0 +1,242 @@
+"""The command line: verbs, options, exit codes. Rule: imports nothing heavy; a verb imports its work when it runs."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from targets.errors import EdgeproofError
+
+EXIT_CODES = (
+    "Exit codes: 0 released, 1 error, 2 wrong usage or recipe, 3 a budget failed, 4 a device failed, "
+    "5 undecided, 130 interrupted. With --debug an error shows its traceback."
+)
+INTERRUPTED = (
+    "edgeproof: interrupted. Finished stages and the last finished epoch are kept: the same command goes on from there."
+)
+_DISK_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space (`edgeproof store show`, `edgeproof store prune`), then go on",
+    errno.EDQUOT: "your disk quota is used up: free some space (`edgeproof store prune`), then go on",
+    errno.EROFS: "the file system is read-only: name a folder that can be written, with --build",
+    errno.EACCES: "permission denied: check who owns it, or name another folder with --build",
+    errno.EPERM: "not permitted: check who owns it, or name another folder with --build",
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Takes a trained vision model to the edge and proves that it arrived.",
+    epilog="Start with: edgeproof deploy recipes/digits.toml.\n\n" + EXIT_CODES,
+)
+store_app = typer.Typer(
+    no_args_is_help=True,
+    help="Show, prune or clear the results that are kept between runs.",
+    epilog="Example: edgeproof store prune --days 30.\n\n" + EXIT_CODES,
+)
+app.add_typer(store_app, name="store")
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.", show_default=False)]
+DeploymentName = Annotated[
+    str | None,
+    typer.Option("--target", "-t", metavar="DEPLOYMENT", help="Which deployment of the recipe; the first if left out."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="PATH=VALUE", help="Override one value of the recipe; may be repeated."),
+]
+Build = Annotated[Path, typer.Option("--build", metavar="DIR", help="Where results and the store are kept.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for machines.")]
+
+
+@app.command(
+    epilog="Example: edgeproof deploy recipes/digits.toml --target cpu "
+    "--set deployments.cpu.budget.latency.max_ms=5.\n\n" + EXIT_CODES
+)
+def deploy(
+    recipe: RecipePath,
+    target: DeploymentName = None,
+    overrides: Overrides = None,
+    train_anyway: Annotated[
+        bool, typer.Option("--train-anyway", help="Train although the untrained student already misses a budget.")
+    ] = False,
+    accept_undecided: Annotated[
+        bool, typer.Option("--accept-undecided", help="Release although a budget is undecided; the release records it.")
+    ] = False,
+    build: Build = Path("build"),
+    as_json: AsJson = False,
+) -> None:
+    """Train, quantize, compile and measure a student on its device; release it if every budget holds."""
+    from pipeline.verbs.deploy import Selection, run_deploy
+
+    selection = Selection(recipe, target, tuple(overrides or ()), build)
+    code = run_deploy(selection, train_anyway=train_anyway, accept_undecided=accept_undecided, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: edgeproof plan recipes/digits.toml.\n\n" + EXIT_CODES)
+def plan(
+    recipe: RecipePath,
+    target: DeploymentName = None,
+    overrides: Overrides = None,
+    build: Build = Path("build"),
+    as_json: AsJson = False,
+) -> None:
+    """Show what a deploy would run, what is kept from before, and why something is stale."""
+    from pipeline.verbs.deploy import Selection, run_plan
+
+    raise typer.Exit(run_plan(Selection(recipe, target, tuple(overrides or ()), build), as_json=as_json))
+
+
+@app.command(
+    epilog="Example: edgeproof profile model.onnx --target RUNTIME --shape input=1x3x32x32 --max-ms 5. "
+    "Without --max-ms the exit code is 0 once figures are printed.\n\n" + EXIT_CODES
+)
+def profile(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
+    target: Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)],
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=1x3x32x32", help="Shape of an input with open dimensions (else 1)."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of one inference.")] = 1,
+    precision: Annotated[str, typer.Option(help="Float type that is pinned: fp32, bf16 or fp16.")] = "fp32",
+    max_ms: Annotated[
+        float | None, typer.Option("--max-ms", metavar="MS", help="Latency budget in ms; none if left out.")
+    ] = None,
+    percentile: Annotated[float, typer.Option(help="Percentile that --max-ms is for.")] = 99.0,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", metavar="S", help="Stop sampling after so long.")] = 45,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the latency of any ONNX model on this machine, without a recipe."""
+    from pipeline.verbs.profile import LatencyRequest, run_profile
+
+    request = LatencyRequest(
+        model=model,
+        runtime=target,
+        shapes=tuple(shape or ()),
+        threads=threads,
+        precision=precision,
+        max_ms=max_ms,
+        percentile=percentile,
+        max_seconds=max_seconds,
+    )
+    raise typer.Exit(run_profile(request, as_json=as_json))
+
+
+@app.command(epilog="Example: edgeproof show build/digits/cpu.\n\n" + EXIT_CODES)
+def show(
+    report: Annotated[
+        Path, typer.Argument(metavar="REPORT", help="report.json, or the folder that holds it.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Print the verdict table of an earlier deploy; the exit code is that of its verdict."""
+    from pipeline.verbs.show import run_show
+
+    raise typer.Exit(run_show(report, as_json=as_json))
+
+
+@app.command(epilog="Example: edgeproof verify build/digits/cpu/release/digits-0.1.0-cpu.zip.\n\n" + EXIT_CODES)
+def verify(
+    release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release, one file.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Check every byte of a release against its manifest, offline; 1 where anything differs."""
+    from pipeline.verbs.show import run_verify
+
+    raise typer.Exit(run_verify(release, as_json=as_json))
+
+
+@app.command(epilog="Example: edgeproof init my-model && cd my-model && edgeproof deploy recipe.toml.\n\n" + EXIT_CODES)
+def init(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to write.")] = Path(".")) -> None:
+    """Write a commented recipe for your own model and images to start from; overwrites nothing."""
+    from pipeline.verbs.init import run_init
+
+    raise typer.Exit(run_init(folder))
+
+
+@store_app.command("show", epilog="Example: edgeproof store show.\n\n" + EXIT_CODES)
+def store_show(build: Build = Path("build"), as_json: AsJson = False) -> None:
+    """List what is kept: stage, key, size, age and last use."""
+    from pipeline.verbs.store import run_show
+
+    raise typer.Exit(run_show(build, as_json=as_json))
+
+
+@store_app.command("prune", epilog="Example: edgeproof store prune --days 30.\n\n" + EXIT_CODES)
+def store_prune(
+    build: Build = Path("build"),
+    days: Annotated[int, typer.Option(min=0, help="Remove what was not used for so many days.")] = 30,
+) -> None:
+    """Remove results that were not used for some days, interrupted runs and damaged entries."""
+    from pipeline.verbs.store import run_prune
+
+    raise typer.Exit(run_prune(build, days))
+
+
+@store_app.command("clear", epilog="Example: edgeproof store clear.\n\n" + EXIT_CODES)
+def store_clear(build: Build = Path("build")) -> None:
+    """Remove everything that is kept; the next deploy trains anew. Reports and releases stay."""
+    from pipeline.verbs.store import run_clear
+
+    raise typer.Exit(run_clear(build))
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; the one place where errors become messages."""
+    is_debug = "--debug" in arguments
+    try:
+        return _invoke([argument for argument in arguments if argument != "--debug"])
+    except BrokenPipeError:  # `edgeproof ... | head`: who read has gone, and nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        _tell(_in_words(error), is_debug)
+        return 1
+    except _edgeproof_error() as error:
+        _tell(str(error), is_debug)
+        return error.exit_code
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Run typer, which always ends by SystemExit: with a verb's code, 2 after wrong usage, 130 after Ctrl-C."""
+    try:
+        typer.main.get_command(app)(arguments, prog_name="edgeproof")
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else 0
+        if code == 130:
+            typer.echo(INTERRUPTED, err=True)
+        sys.stdout.flush()
+        return code
+    return 0
+
+
+def _edgeproof_error() -> "type[EdgeproofError]":
+    """Import the exception only when one was raised: its package needs NumPy, and `--help` should not."""
+    from targets.errors import EdgeproofError
+
+    return EdgeproofError
+
+
+def _tell(message: str, is_debug: bool) -> None:
+    if is_debug:
+        traceback.print_exc()
+    typer.echo(f"edgeproof: {message}", err=True)
+
+
+def _in_words(error: OSError) -> str:
+    where = error.filename or os.getcwd()
+    return f"{where}: {_DISK_ADVICE.get(error.errno or 0, error.strerror or str(error))}"

@@ -1,0 +1,1 @@
+"""Statistics of measurements: percentiles, bounds, sequential verdicts, intervals of shares."""

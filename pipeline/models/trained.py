@@ -1,0 +1,111 @@
+"""A network and its weights: what stages pass on. Rule: weights come from safetensors, or torch files read safely."""
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifacts import Checkpoint
+from pipeline.errors import DataError
+from pipeline.models import AnyModel, build_model
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Keys under which training scripts put the weights."""
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What wrappers put before every name."""
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network of the recipe with its checkpoint."""
+
+    model: AnyModel
+    checkpoint: Checkpoint
+
+    def load(self) -> nn.Module:
+        """Return the network with its weights, in eval mode."""
+        module = build_model(self.model, self.checkpoint.image_shape[2], len(self.checkpoint.classes))
+        load_weights(module, read_state(self.checkpoint.path), where=str(self.checkpoint.path))
+        return module.eval()
+
+
+def save_weights(path: Path, module: nn.Module) -> str:
+    """Write a module's state as safetensors and return the file's sha256; the same state gives the same bytes."""
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(module.state_dict().items())}
+    safetensors.torch.save_file(state, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict: safetensors, or torch's own format with `weights_only`; wrappers and prefixes are taken off.
+
+    Raises:
+        DataError: the file is damaged, holds pickled objects, or no tensors.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise DataError(f"{path}: expected a safetensors file; got {error}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: expected tensors only; the file holds pickled objects, which could run any code when loaded, "
+            f"and is refused ({_first_line(error)}). Save `model.state_dict()` alone, best as .safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a torch checkpoint; got {_first_line(error)}") from error
+    for key in WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    state = {str(n): t for n, t in found.items() if isinstance(t, Tensor)} if isinstance(found, Mapping) else {}
+    if not state:
+        raise DataError(f"{path}: expected a state dict (names to tensors); got {type(found).__name__} without tensors")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def load_weights(module: nn.Module, state: dict[str, Tensor], *, where: str) -> None:
+    """Load `state` into `module`; every name and shape must fit.
+
+    Raises:
+        DataError: lists missing, unexpected and mis-shaped names.
+    """
+    own = module.state_dict()
+    optional = {name for name in own if name.endswith("num_batches_tracked")}
+    missing = sorted(own.keys() - state.keys() - optional)
+    unexpected = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{name} (expected {list(own[name].shape)}, got {list(state[name].shape)})"
+        for name in sorted(own.keys() & state.keys())
+        if own[name].shape != state[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            f"{len(names)} {what}: {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            if names
+        ]
+        raise DataError(
+            f"{where}: expected the weights of {type(module).__name__.lstrip('_')} ({len(own)} tensors); "
+            f"got {'; '.join(parts)}. Name the model that the checkpoint was made for"
+        )
+    module.load_state_dict(state, strict=False)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,244 @@
+"""The recipe: one TOML file = one release. Rule: strict, frozen, validated once; stages get parts, never the whole.
+
+`load_recipe` reports everything that is wrong with a file at once, in the order of the file.
+"""
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from datetime import date, time
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, ValidationError, field_validator, model_validator
+
+from pipeline.budget import DEFAULT_PROTOCOL, Budget, Protocol
+from pipeline.distillation import AnyLoss
+from pipeline.errors import RecipeError
+from pipeline.explain import Problem, explain
+from pipeline.models import AnyModel
+from pipeline.overrides import Override, apply_overrides, parse_override
+from pipeline.parts import RecipePart
+from pipeline.schema import Step, schema_of
+from pipeline.stages.export_onnx import Export
+from pipeline.tasks import AnyTask
+from pipeline.training.calibrate import Calibration
+from pipeline.training.schedule import TrainingSchedule
+from targets import AnyTarget
+
+SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_VERSION = r"^\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$"
+
+
+def _fit_for_a_folder(name: str) -> str:
+    if not re.fullmatch(_NAME[1:-1], name):
+        raise ValueError(
+            'expected letters, digits, ".", "_" and "-", beginning with a letter or a digit, at most 64 of them '
+            f"(it names a folder); got {json.dumps(name)}"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_fit_for_a_folder), Field(json_schema_extra={"pattern": _NAME})]
+
+
+class Teacher(RecipePart):
+    """The network that teaches: trained from nothing, or loaded from a checkpoint."""
+
+    model: AnyModel
+    """The teacher's network."""
+    training: TrainingSchedule | None = None
+    """How it is trained; left out where a checkpoint is given."""
+    checkpoint: str | None = Field(default=None, examples=["teacher.safetensors"])
+    """State dict (.pt, read with weights_only) or .safetensors, in the data folder or relative to the recipe."""
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "Teacher":
+        if self.training and self.checkpoint:
+            raise ValueError("expected either training or checkpoint; got both: leave one out")
+        if not self.training and not self.checkpoint:
+            raise ValueError(
+                "expected training = { epochs = 30 } (to train it) or checkpoint = "
+                '"teacher.safetensors" (to load it); got neither'
+            )
+        return self
+
+
+class Student(RecipePart):
+    """The network that ships."""
+
+    model: AnyModel
+    """The student's network."""
+
+
+class Distillation(RecipePart):
+    """How the student learns from the teacher, in float."""
+
+    training: TrainingSchedule
+    """Length and speed of the student's training."""
+    losses: tuple[AnyLoss, ...] = Field(min_length=1)
+    """What the student minimises: the weighted sum of these."""
+
+
+class Quantization(RecipePart):
+    """How the student is trained on in int8, while the teacher still teaches; `training.epochs = 0` only calibrates."""
+
+    training: TrainingSchedule
+    """Length and speed of the quantized training."""
+    losses: tuple[AnyLoss, ...] = Field(min_length=1)
+    """What the quantized student minimises."""
+    calibration: Calibration = Calibration()
+    """What the first ranges come from."""
+
+
+class Deployment(RecipePart):
+    """A name, a runtime, a device, and what must hold there."""
+
+    name: Name = Field(examples=["cpu"])
+    """Its name: `--target NAME` on the command line, a folder in the build."""
+    target: AnyTarget = Field(discriminator="kind")
+    """The runtime."""
+    device: str = Field(default="local", min_length=1)
+    """Where the model runs: `local`, or a name of the device inventory."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """Threads of one inference."""
+    precision: Literal["int8", "fp32"] = "int8"
+    """What ships: the quantized student, or the float one."""
+    profile: Protocol = DEFAULT_PROTOCOL
+    """How latency is sampled."""
+    budget: Budget = Field(examples=[{"latency": {"max_ms": 5.0}}])
+    """What must hold on the device before anything is released."""
+
+
+class Recipe(RecipePart):
+    """One release: a student distilled from a teacher, quantized, and proved on every deployment."""
+
+    name: Name = Field(examples=["my-model"])
+    """Name of the release, and of its folder in the build."""
+    version: str = Field(pattern=_VERSION, examples=["0.1.0"])
+    """Semantic version of the release."""
+    license: str = Field(min_length=1, examples=["Apache-2.0"])
+    """SPDX licence of the released model."""
+    task: AnyTask
+    """What the model is for, and its data."""
+    teacher: Teacher
+    """Who teaches."""
+    student: Student
+    """Who learns, and ships."""
+    distillation: Distillation
+    """How the student learns."""
+    quantization: Quantization | None = None
+    """How it becomes int8; needed where a deployment's precision is int8."""
+    export: Export = Export()
+    """How it is written to ONNX."""
+    deployments: tuple[Deployment, ...] = Field(min_length=1)
+    """Where it must run, within which budgets."""
+
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
+
+    def model_post_init(self, context: object) -> None:
+        """Keep the folder that relative paths start from; it is no part of the recipe's content."""
+        if isinstance(context, dict) and "folder" in context:
+            self._folder = Path(context["folder"])
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the recipe's file: relative paths in it start here."""
+        return self._folder
+
+    @field_validator("deployments")
+    @classmethod
+    def _names_differ(cls, deployments: tuple[Deployment, ...]) -> tuple[Deployment, ...]:
+        names = [deployment.name.casefold() for deployment in deployments]
+        for index, name in enumerate(names):
+            if (first := names.index(name)) != index:
+                raise ValueError(
+                    f"expected a name of its own for each; got {json.dumps(deployments[index].name)} "
+                    f"in deployments[{first}] and deployments[{index}]"
+                )
+        return deployments
+
+    @model_validator(mode="after")
+    def _int8_has_quantization(self) -> "Recipe":
+        int8 = [deployment.name for deployment in self.deployments if deployment.precision == "int8"]
+        if int8 and self.quantization is None:
+            raise ValueError(
+                f"quantization: missing: deployments {', '.join(int8)} have precision int8; "
+                'add [quantization], or set their precision = "fp32"'
+            )
+        return self
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and validate a recipe, with `path=value` overrides laid over it first.
+
+    Raises:
+        RecipeError: everything that is wrong, one line each.
+    """
+    place = schema_of(Recipe)
+    data, origins = apply_overrides(_read_toml(path), [parse_override(text) for text in overrides], place)
+    problems = _not_json(data)
+    if not problems:
+        try:
+            context = {"folder": path.absolute().parent}
+            return Recipe.model_validate_json(json.dumps(data), context=context)
+        except ValidationError as error:
+            problems = explain(error.errors(include_url=False), data, place)
+    raise RecipeError("\n".join(_line(problem, path, origins) for problem in problems))
+
+
+def recipe_schema_json() -> str:
+    """Return the JSON schema of a recipe, as docs/recipe.schema.json holds it."""
+    schema = {"$schema": SCHEMA_ID, **Recipe.model_json_schema(), "title": "Edgeproof recipe"}
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _read_toml(path: Path) -> dict[str, JsonValue]:
+    try:
+        data: dict[str, JsonValue] = tomllib.loads(path.read_text("utf-8-sig"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        what = "a folder" if path.is_dir() else "nothing there"
+        raise RecipeError(f"{path}: expected a recipe (a TOML file); got {what}{_nearby(path)}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: expected TOML in UTF-8; byte {error.start} is not. Save it as UTF-8") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path}: expected a recipe; got lists or tables nested too deeply") from error
+    except tomllib.TOMLDecodeError as error:
+        reason, _, place = str(error).rpartition(" (at ")
+        where = place.rstrip(")") if reason else "somewhere"
+        raise RecipeError(f"{path}: {where}: not TOML: {reason or error}") from error
+    return data
+
+
+def _nearby(path: Path) -> str:
+    """Name recipes that may have been meant."""
+    folders = dict.fromkeys([path, path.parent, path.parent / "recipes"])
+    found = [str(file) for folder in folders if folder.is_dir() for file in sorted(folder.glob("*.toml"))]
+    recipes = [file for file in found if Path(file).name != "pyproject.toml"]
+    if close := get_close_matches(str(path), recipes, n=1):
+        return f' (did you mean "{close[0]}"?)'
+    return f"; recipes nearby: {', '.join(recipes[:10])}" if recipes else "; `edgeproof init` writes one to start from"
+
+
+def _not_json(value: JsonValue | date | time, path: tuple[Step, ...] = ()) -> list[Problem]:
+    """List TOML values that no recipe can hold: dates, and numbers that are not finite."""
+    if isinstance(value, dict):
+        return [problem for key, item in value.items() for problem in _not_json(item, (*path, key))]
+    if isinstance(value, list):
+        return [problem for index, item in enumerate(value) for problem in _not_json(item, (*path, index))]
+    if isinstance(value, date | time):
+        return [Problem(path, "expected text, a number, a list or a table", f"got the date or time {value}: quote it")]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [Problem(path, "expected a finite number", f"got {value}")]
+    return []
+
+
+def _line(problem: Problem, path: Path, origins: dict[tuple[Step, ...], Override]) -> str:
+    for origin, override in origins.items():
+        if problem.path[: len(origin)] == origin:
+            return f"--set {override.text}: {problem}"
+    return f"{path}: {problem}"

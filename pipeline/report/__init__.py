@@ -1,0 +1,1 @@
+"""Verdicts and plots for people, JSON for machines."""

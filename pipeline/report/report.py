@@ -1,0 +1,215 @@
+"""The report: every figure of one deployment, typed, and its JSON. Rule: names and nesting are a contract.
+
+Machines read report.json by docs/report.schema.json; a field may be added, none renamed without a new `schema`.
+"""
+
+import io
+import json
+from hashlib import sha256
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from pipeline.measuring.verdict import Check, Verdict
+
+SAMPLES_FILE = "latency_samples_ns.npy"
+
+
+class ReportPart(BaseModel):
+    """A table of the report: frozen, and nothing in it that is not declared."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        allow_inf_nan=False,
+    )
+
+
+class ArtifactFigures(ReportPart):
+    """The file that the runtime loads on the device."""
+
+    path: str
+    """Relative to the report's folder, with forward slashes."""
+    sha256: str
+    size_bytes: int
+
+
+class AccuracyFigures(ReportPart):
+    """Accuracy along the chain on the same test samples, as fractions."""
+
+    metric: str
+    teacher: float
+    student: float
+    quantized: float
+    on_device: float
+    num_samples: int
+
+
+class HopFigures(ReportPart):
+    """How far two forms of one model part."""
+
+    max_abs_diff: float | None
+    """Null where a logit was not finite."""
+    top1_agreement: float
+    num_samples: int
+
+
+class ParityFigures(ReportPart):
+    """Parity at both hops."""
+
+    torch_vs_onnx: HopFigures
+    onnx_vs_device: HopFigures
+
+
+class SamplesFile(ReportPart):
+    """The raw samples: int64 nanoseconds in the order taken, as NumPy's .npy."""
+
+    path: str
+    """Relative to the report's folder."""
+    sha256: str
+
+
+class LatencyFigures(ReportPart):
+    """Percentiles are the ceil(n*p)-th order statistic of the raw samples."""
+
+    scope: str
+    threads: int
+    num_samples: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p99_ci_ms: tuple[float, float] | None
+    """Two-sided 95 % interval, free of any distribution; null below 368 samples."""
+    budget_ms: float | None
+    budget_percentile: float | None
+    protocol: str
+    block_sizes: tuple[int, ...]
+    """Samples of each fresh process."""
+    warmup_runs: int
+    """Of all processes together."""
+    seconds: float
+    lag1_autocorrelation: float | None
+    """Information: the verdict assumes independent samples. Null where nothing varies."""
+    measured_at: str
+    samples: SamplesFile
+
+
+class MemoryFigures(ReportPart):
+    """Resident memory of the inference process."""
+
+    peak_bytes: int
+    baseline_bytes: int
+    """With the runtime imported and no model loaded."""
+
+
+class LoadFigures(ReportPart):
+    """Time to load the artifact until it can infer, once a process."""
+
+    median_ms: float
+    each_ms: tuple[float, ...]
+
+
+class OperatorFigures(ReportPart):
+    """Executed operators of one type and precision."""
+
+    op_type: str
+    precision: str
+    count: int
+    time_ms: float | None
+    """Of one inference in all of them; null where the runtime does not count it."""
+
+
+class ExecutedFigures(ReportPart):
+    """What really runs, after the runtime's own fusions."""
+
+    num_operators: int
+    int8_operators: int
+    int8_share: float | None
+    """Share of operators computed in int8; null where the runtime names none."""
+    int8_time_share: float | None
+    """Share of the counted time; null where the runtime does not count it."""
+    operators: tuple[OperatorFigures, ...]
+
+
+class StageFigures(ReportPart):
+    """One stage of the chain."""
+
+    name: str
+    seconds: float
+    cached: bool
+    key: str | None
+    """Its key in the store; null for a measurement, which is never cached."""
+
+
+class Report(ReportPart):
+    """Everything that is known of one deployment."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    created_at: str
+    """UTC, ISO 8601."""
+    recipe: str
+    version: str
+    deployment: str
+    target: str
+    """Kind of the runtime."""
+    device: str
+    """Its name in the recipe."""
+    precision: str
+    """The deployment's; what was executed is in `executed`."""
+    licence: str | None
+    verdict: Verdict
+    accepted_undecided: bool
+    """Whether a release was allowed in spite of undecided budgets."""
+    untrained: bool
+    """Whether this is the first answer before training: the figures are the untrained student's."""
+    artifact: ArtifactFigures
+    accuracy: AccuracyFigures | None
+    parity: ParityFigures | None
+    latency: LatencyFigures | None
+    memory: MemoryFigures | None
+    load: LoadFigures | None
+    executed: ExecutedFigures
+    checks: tuple[Check, ...]
+    stages: tuple[StageFigures, ...]
+    lineage: dict[str, str]
+    """Digests from data and teacher to the artifact, by name."""
+    context: dict[str, JsonValue]
+    """What the device said of itself, and what the host was."""
+
+
+def report_json(report: Report) -> str:
+    """Return the report as JSON: the same report gives the same bytes."""
+    return _canonical_json(report.model_dump(mode="json"))
+
+
+def read_report(text: str) -> Report:
+    """Return the report of `report_json`; raises pydantic's ValidationError where it is not one."""
+    return Report.model_validate_json(text)
+
+
+def report_schema_json() -> str:
+    """Return the JSON Schema of report.json, as docs/report.schema.json holds it."""
+    schema = Report.model_json_schema(mode="serialization")
+    return _canonical_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def samples_bytes(samples_ns: np.ndarray) -> bytes:
+    """Return the samples as the bytes of a .npy file, which their digest is taken of."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(samples_ns, dtype=np.int64), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def samples_file(samples_ns: np.ndarray) -> SamplesFile:
+    """Return the reference by which a report names its raw samples."""
+    return SamplesFile(path=SAMPLES_FILE, sha256=sha256(samples_bytes(samples_ns)).hexdigest())
+
+
+def _canonical_json(value: JsonValue) -> str:
+    """Dump with sorted keys; Python's shortest repr of a float is the same on every platform."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

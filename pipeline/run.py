@@ -1,0 +1,176 @@
+"""One run of the chain: where results go, who hears of progress, and how long each stage took.
+
+Rule: the chain says what happens, this file how it is carried out: computed once through the store, or only planned.
+"""
+
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.errors import StoreError
+from pipeline.progress import Progress, following
+from pipeline.report.report import StageFigures
+from pipeline.report.wording import second_words
+from pipeline.store import StageEvent, StageRun, StageStarted, Store
+from pipeline.terminal import progress_on
+from pipeline.training.teacher_outputs import OutputsFolder
+from targets.errors import DeviceError
+
+Inputs = ParamSpec("Inputs")
+Artifact = TypeVar("Artifact")
+Measured = TypeVar("Measured")
+
+
+class Stages(Protocol):
+    """Who carries out the stages of a chain: `Run` computes them, `Plan` says what would be computed."""
+
+    @property
+    def outputs(self) -> OutputsFolder:
+        """Where teacher outputs are kept."""
+        ...
+
+    def stage(
+        self, stage: Callable[Concatenate[Path, Inputs], Artifact], /, *args: Inputs.args, **kwargs: Inputs.kwargs
+    ) -> Artifact:
+        """Return the stage's artifact."""
+        ...
+
+
+@dataclass
+class Run:
+    """Carries stages out; `stages` lists them in order, measurements too."""
+
+    console: Console
+    store: Store
+    progress: Progress
+    outputs: OutputsFolder
+    stages: list[StageFigures] = field(default_factory=list)
+
+    def stage(
+        self, stage: Callable[Concatenate[Path, Inputs], Artifact], /, *args: Inputs.args, **kwargs: Inputs.kwargs
+    ) -> Artifact:
+        """Return the stage's artifact: from the store where nothing changed, else computed with progress shown."""
+        if "on_progress" in inspect.signature(stage).parameters:
+            with following(self.progress, stage.__name__) as on_progress:
+                kwargs["on_progress"] = on_progress
+                artifact = self.store.run(stage, *args, **kwargs)
+        else:
+            artifact = self.store.run(stage, *args, **kwargs)
+        done = self.store.runs[-1]
+        self.stages.append(StageFigures(name=done.name, seconds=done.seconds, cached=done.cached, key=done.key))
+        return artifact
+
+    def measure(self, name: str, work: Callable[[Callable[[int, int], None]], Measured]) -> Measured:
+        """Return what `work` measures on the device, and note how long it took; never from the store."""
+        started = time.perf_counter()
+        with following(self.progress, name) as on_progress:
+            found = work(lambda done, total: on_progress(done, total))
+        seconds = time.perf_counter() - started
+        self.stages.append(StageFigures(name=name, seconds=seconds, cached=False, key=None))
+        self.say(f"{name}: done in {second_words(seconds)}")
+        return found
+
+    def say(self, line: str) -> None:
+        """Tell the user one thing."""
+        self.console.print(Text(line), soft_wrap=True)
+
+
+def open_run(console: Console, build: Path) -> Run:
+    """Return a run whose store lies under `build`.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    try:
+        (build / "store").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{build}: expected a folder that can be written; got: {error.strerror}. Name another with --build"
+        ) from error
+    store = Store(build / "store", on_stage=lambda event: _tell(console, event))
+    return Run(console, store, progress_on(console), _outputs(build))
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What a deploy would do about one stage."""
+
+    name: str
+    state: str
+    """cached, run, resume, waits or measure."""
+    reason: str
+
+
+@dataclass
+class Plan:
+    """Says what would be computed, and why; computes nothing."""
+
+    store: Store
+    outputs: OutputsFolder
+    stages: list[PlannedStage] = field(default_factory=list)
+
+    def stage(
+        self, stage: Callable[Concatenate[Path, Inputs], Artifact], /, *args: Inputs.args, **kwargs: Inputs.kwargs
+    ) -> Artifact:
+        """Return the stored artifact, or a stand-in that makes later stages wait."""
+        missing = next((found for value in (*args, *kwargs.values()) for found in _missing(value)), None)
+        if missing:
+            self.stages.append(PlannedStage(stage.__name__, "waits", f"for {missing.stage}"))
+            return cast(Artifact, Missing(stage.__name__))
+        planned = self.store.lookup(stage, *args, **kwargs)
+        if planned.artifact is not None:
+            self.stages.append(PlannedStage(planned.name, "cached", planned.key[:12]))
+            return planned.artifact
+        state = "resume" if planned.reason.startswith("interrupted") else "run"
+        self.stages.append(PlannedStage(planned.name, state, planned.reason))
+        return cast(Artifact, Missing(planned.name))
+
+
+def open_plan(build: Path) -> Plan:
+    """Return a plan over the store under `build`."""
+    return Plan(Store(build / "store"), _outputs(build))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Stands for the artifact of a stage that has not run."""
+
+    stage: str
+
+
+@contextmanager
+def device_or_missing(plan: Plan, name: str) -> Iterator[None]:
+    """Note in the plan that a stage cannot be planned because the device does not answer."""
+    try:
+        yield
+    except DeviceError as error:
+        plan.stages.append(PlannedStage(name, "waits", f"for the device: {error}"))
+
+
+def _missing(value: object) -> Iterator[Missing]:
+    if isinstance(value, Missing):
+        yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        for item in fields(value):
+            yield from _missing(getattr(value, item.name))
+
+
+def _outputs(build: Path) -> OutputsFolder:
+    return OutputsFolder((build / "teacher_outputs").absolute())
+
+
+def _tell(console: Console, event: StageEvent) -> None:
+    if isinstance(event, StageStarted):
+        line = f"{event.name}: {'resumes' if event.resumes else 'runs'}"
+    elif isinstance(event, StageRun):
+        line = f"{event.name}: {'cached' if event.cached else f'done in {second_words(event.seconds)}'}"
+    else:
+        line = f"{event.name}: waits: {event.holder}"
+    console.print(Text(line), soft_wrap=True)

@@ -1,0 +1,44 @@
+"""Stage: compiles an ONNX file on the device where it will run."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.artifacts import CompiledModel, OnnxModel
+from targets.devices.device import Device, DeviceFacts
+from targets.target import RunOptions, Target
+
+STAGE_VERSION = 1
+TOOLCHAIN = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A probed device: counts by what it says of itself, never by its name."""
+
+    device: Device
+    facts: DeviceFacts
+
+    def fingerprint(self) -> str:
+        """Return the digest of processor, system and runtime version."""
+        return self.facts.digest
+
+
+def compile_model(out_dir: Path, model: OnnxModel, target: Target, site: Site, options: RunOptions) -> CompiledModel:
+    """Compile `model` and list the operators that are executed.
+
+    Raises:
+        DeviceError: the device, its runtime or the job failed.
+        ModelRefused: the runtime refuses the model; quotes its reason.
+    """
+    path = out_dir / f"model{model.path.suffix}"
+    compiled = site.device.compile_model(target, model.path, path, options)
+    return CompiledModel(
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        size_bytes=path.stat().st_size,
+        runtime=target.kind,
+        runtime_version=compiled.runtime_version,
+        device=site.facts.digest,
+        layers=compiled.layers,
+    )

@@ -1,0 +1,126 @@
+"""Stage: writes a trained model as one ONNX file, in the form that a target fuses."""
+
+import contextlib
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import CheckerPass
+from pydantic import Field
+from torch import nn
+
+from calibration.scheme import Encoding, Scheme
+from pipeline.artifacts import OnnxModel
+from pipeline.errors import RecipeError
+from pipeline.export.encode import encode
+from pipeline.export.tidy import tidy
+from pipeline.models.trained import TrainedModel
+from pipeline.parts import RecipePart
+from pipeline.training.quantized_model import load_any
+from targets.target import TensorSpec
+
+STAGE_VERSION = 1
+TOOLCHAIN = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
+
+INPUT, OUTPUT = "image", "logits"
+IR_VERSION = 10
+
+
+class Export(RecipePart):
+    """How a model is written to ONNX: one file, stable names."""
+
+    opset: int = Field(default=21, ge=18, le=23)
+    """ONNX operator set; lowered to the highest that the deployment's target reads."""
+    batch: Literal["static", "dynamic"] = "static"
+    """`static`: one image an inference, what latency is measured on; `dynamic`: any number."""
+
+
+def export_onnx(
+    out_dir: Path,
+    trained: TrainedModel,
+    export: Export,
+    *,
+    scheme: Scheme | None,
+    encoding: Encoding | None,
+    highest_opset: int,
+) -> OnnxModel:
+    """Write `model.onnx`: input image float32[1 or batch, C, H, W], output logits float32[1 or batch, K].
+
+    Args:
+        out_dir: gets the file.
+        trained: float model, or quantized one with `scheme` and `encoding`.
+        export: opset and batch.
+        scheme: the grid that the model was trained on; None for a float model.
+        encoding: the form of Q/DQ that the target fuses; None for a float model.
+        highest_opset: the highest that the target reads.
+
+    Raises:
+        RecipeError: the model cannot be exported; quotes the exporter's reason.
+    """
+    height, width, channels = trained.checkpoint.image_shape
+    opset = min(export.opset, highest_opset)
+    example = torch.zeros(1 if export.batch == "static" else 2, channels, height, width)
+    model = _exported(load_any(trained, scheme), example, opset, is_dynamic=export.batch == "dynamic")
+    tidy(model, name="edgeproof")
+    if encoding is not None:
+        encode(model.graph, encoding)
+        tidy(model, name="edgeproof")
+    model.ir_version = IR_VERSION
+    CheckerPass(full_check=True)(model)
+    path = out_dir / "model.onnx"
+    onnx.save(ir.to_proto(model), path)
+    batch = 1 if export.batch == "static" else None
+    return OnnxModel(
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        size_bytes=path.stat().st_size,
+        opset=opset,
+        precision="fp32" if encoding is None else "int8",
+        input=TensorSpec(INPUT, "float32", (batch, channels, height, width)),
+        output=TensorSpec(OUTPUT, "float32", (batch, len(trained.checkpoint.classes))),
+    )
+
+
+def _exported(network: nn.Module, example: torch.Tensor, opset: int, *, is_dynamic: bool) -> ir.Model:
+    shapes = ({0: torch.export.Dim("batch")},) if is_dynamic else None
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=shapes,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise RecipeError(
+            f"student.model: expected a model that torch.export can capture; got {reason}. Take data-dependent Python "
+            "out of forward"
+        ) from error
+    assert program is not None
+    return program.model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notes on packages that are not needed (torch 2.13)."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

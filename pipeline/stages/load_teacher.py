@@ -1,0 +1,27 @@
+"""Stage: takes a teacher's weights from the user's checkpoint."""
+
+from pathlib import Path
+
+from pipeline.artifacts import Checkpoint
+from pipeline.models import AnyModel, build_model
+from pipeline.models.trained import load_weights, read_state
+from pipeline.tasks import AnyTask
+from pipeline.training.evaluate import accuracy_of
+from pipeline.training.fit import FitResult
+from pipeline.training.student_run import save_checkpoint
+
+STAGE_VERSION = 1
+TOOLCHAIN = ("torch",)
+
+
+def load_teacher(out_dir: Path, task: AnyTask, model: AnyModel, checkpoint: Path) -> Checkpoint:
+    """Load a state dict (torch's format, read with weights_only, or safetensors) into `model`; keep it as safetensors.
+
+    Raises:
+        DataError: the file is damaged, holds pickled objects, or its names and shapes are not the model's.
+    """
+    dataset = task.load()
+    network = build_model(model, dataset.train.images.shape[3], len(dataset.classes))
+    load_weights(network, read_state(checkpoint), where=str(checkpoint))
+    accuracy = accuracy_of(network.eval(), dataset.validation, task.normalization.processing())
+    return save_checkpoint(out_dir, network, dataset, FitResult(epochs=0, last=accuracy, best=accuracy))

@@ -1,0 +1,69 @@
+"""Stage: trains the student on a target's int8 grid, while the teacher still teaches."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from calibration.scheme import Scheme
+from pipeline.artifacts import Checkpoint
+from pipeline.models.trained import TrainedModel
+from pipeline.progress import OnProgress, say_nothing
+from pipeline.tasks import AnyTask
+from pipeline.training.calibrate import Calibration, calibrate
+from pipeline.training.fake_quantize import activation_quantizers
+from pipeline.training.quantized_model import make_quantized
+from pipeline.training.schedule import TrainingSchedule
+from pipeline.training.student_run import Teaching, run_training, save_checkpoint
+from pipeline.training.views import ViewedImages
+
+STAGE_VERSION = 1
+TOOLCHAIN = ("torch", "numpy")
+
+
+def train_quantized(
+    out_dir: Path,
+    task: AnyTask,
+    student: TrainedModel,
+    training: TrainingSchedule,
+    teaching: Teaching,
+    *,
+    calibration: Calibration,
+    scheme: Scheme,
+    on_progress: OnProgress = say_nothing,
+) -> Checkpoint:
+    """Fold, calibrate, and fine-tune with fake quantization; ranges move for the first half and are fixed after it.
+
+    With zero epochs this is post-training quantization.
+
+    Raises:
+        RecipeError: the student does not trace, or has nothing to quantize.
+        DataError: calibration met values that are not finite.
+        TrainingDiverged: the loss is no longer finite.
+    """
+    dataset = task.load()
+    network = make_quantized(student.load(), scheme)
+    images = ViewedImages(torch.from_numpy(dataset.validation.images), task.views, task.normalization.processing())
+    calibrate(network, lambda index: _plain(images, index), len(images), calibration)
+
+    def move_ranges(model: nn.Module, epoch: int) -> None:
+        for quantizer in activation_quantizers(model).values():
+            quantizer.restore()
+            quantizer.moving = epoch < training.epochs / 2
+
+    result = run_training(
+        network,
+        task,
+        dataset,
+        training,
+        teaching,
+        name="train_quantized",
+        out_dir=out_dir,
+        on_progress=on_progress,
+        on_epoch=move_ranges,
+    )
+    return save_checkpoint(out_dir, network, dataset, result)
+
+
+def _plain(images: ViewedImages, index: Tensor) -> Tensor:
+    return images.batch(index)

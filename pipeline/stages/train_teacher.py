@@ -1,0 +1,36 @@
+"""Stage: trains a teacher from nothing, on labels."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline.artifacts import Checkpoint
+from pipeline.distillation.labels import CrossEntropy
+from pipeline.models import AnyModel, build_model
+from pipeline.progress import OnProgress, say_nothing
+from pipeline.tasks import AnyTask
+from pipeline.training.schedule import TrainingSchedule
+from pipeline.training.student_run import Teaching, run_training, save_checkpoint
+from pipeline.training.teacher_outputs import OutputsFolder
+
+STAGE_VERSION = 1
+TOOLCHAIN = ("torch", "numpy")
+
+
+def train_teacher(
+    out_dir: Path, task: AnyTask, model: AnyModel, training: TrainingSchedule, *, on_progress: OnProgress = say_nothing
+) -> Checkpoint:
+    """Train `model` by cross-entropy on every view of the task's training images.
+
+    Raises:
+        DataError: the data is missing or damaged.
+        TrainingDiverged: the loss is no longer finite.
+    """
+    dataset = task.load()
+    torch.manual_seed(training.seed)
+    network = build_model(model, dataset.train.images.shape[3], len(dataset.classes))
+    teaching = Teaching(teacher=None, losses=(CrossEntropy(),), outputs=OutputsFolder(out_dir))
+    result = run_training(
+        network, task, dataset, training, teaching, name="train_teacher", out_dir=out_dir, on_progress=on_progress
+    )
+    return save_checkpoint(out_dir, network, dataset, result)

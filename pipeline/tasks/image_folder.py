@@ -1,0 +1,91 @@
+"""The user's own images: one folder a class, as every tool lays them out."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pydantic import Field
+
+from pipeline.errors import DataError
+from pipeline.tasks.dataset import Cut, Dataset, Split, stratified_cut
+from pipeline.user_files import FromRecipeFolder, folder_digest
+
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+
+
+class ImageFolder(FromRecipeFolder):
+    """FOLDER/train/CLASS/*.jpg and FOLDER/test/CLASS/*.jpg; without train/ and test/, a stratified part is held out."""
+
+    kind: Literal["image_folder"] = "image_folder"
+    folder: str
+    """The folder; relative to EDGEPROOF_DATA or to the recipe."""
+    image_size: int = Field(ge=8, le=1024)
+    """Images are resized (shorter side) and centre-cropped to this many pixels square."""
+    channels: Literal[1, 3] = 3
+    """3: colour; 1: grey."""
+    test: Cut = Cut(share=0.2)
+    """Held-out part where the folder has no test/."""
+    validation: Cut = Cut()
+    """Cut of the training images, for choices."""
+
+    def fingerprint(self) -> str:
+        """Digest of the images' names and contents and of the cuts."""
+        root = self.find(self.folder, what="the image folder")
+        images = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES]
+        values = self.model_dump_json(exclude={"folder"})
+        return hashlib.sha256(f"{values}{folder_digest(images, root)}".encode()).hexdigest()
+
+    def load(self) -> Dataset:
+        """Decode every image into memory.
+
+        Raises:
+            DataError: no such folder, no classes, differing classes in train and test, or an image that is broken.
+        """
+        root = self.find(self.folder, what="the image folder")
+        if (root / "train").is_dir() and (root / "test").is_dir():
+            classes = _classes(root / "train")
+            if (others := _classes(root / "test")) != classes:
+                raise DataError(f"{root}/test: expected the classes of train ({', '.join(classes)}); got {others}")
+            rest, test = self._read(root / "train", classes), self._read(root / "test", classes)
+        else:
+            classes = _classes(root)
+            rest, test = stratified_cut(self._read(root, classes), self.test.share, self.test.seed)
+        train, validation = stratified_cut(rest, self.validation.share, self.validation.seed)
+        return Dataset(train, validation, test, classes)
+
+    def _read(self, folder: Path, classes: tuple[str, ...]) -> Split:
+        files = [
+            (path, label)
+            for label, name in enumerate(classes)
+            for path in sorted((folder / name).rglob("*"))
+            if path.suffix.lower() in SUFFIXES
+        ]
+        images = np.empty((len(files), self.image_size, self.image_size, self.channels), np.uint8)
+        for row, (path, _) in enumerate(files):
+            images[row] = self._decode(path)
+        return Split(images, np.array([label for _, label in files], np.int64))
+
+    def _decode(self, path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                pixels = image.convert("RGB" if self.channels == 3 else "L")
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(f"{path}: expected an image; got {error}. Remove or replace the file") from error
+        scale = self.image_size / min(pixels.size)
+        width, height = (max(self.image_size, round(side * scale)) for side in pixels.size)
+        left, top = (width - self.image_size) // 2, (height - self.image_size) // 2
+        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = pixels.crop((left, top, left + self.image_size, top + self.image_size))
+        return np.asarray(pixels).reshape(self.image_size, self.image_size, self.channels)
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    if len(classes) < 2:
+        raise DataError(f"{folder}: expected at least two folders, one a class; got {', '.join(classes) or 'none'}")
+    empty = [n for n in classes if not any(p.suffix.lower() in SUFFIXES for p in (folder / n).rglob("*"))]
+    if empty:
+        raise DataError(f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}) in every class; none in {empty}")
+    return classes

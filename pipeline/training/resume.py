@@ -1,0 +1,42 @@
+"""The state of an interrupted training: one safetensors file, replaced whole after every epoch. No pickle."""
+
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pipeline.durable import write_durably
+from pipeline.errors import DataError
+
+
+def write_resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[float]) -> None:
+    """Keep weights, buffers, optimizer state and the validation accuracy of every epoch so far."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for row, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{row}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_durably(path, safetensors.torch.save(contiguous, {"history": json.dumps(history)}))
+
+
+def read_resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+    """Restore what `write_resume` kept; return the validation accuracies of the epochs done, empty without a file."""
+    if not path.exists():
+        return []
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            history: list[float] = json.loads(file.metadata()["history"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DataError(f"{path}: the interrupted run's state is damaged: {error}. Remove its folder") from error
+    prefix = "model."
+    model.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, row, field = name.split(".", 2)
+            state.setdefault(int(row), {})[field] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return history

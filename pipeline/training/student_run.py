@@ -1,0 +1,101 @@
+"""What float and quantized students share: data in views, the teacher's outputs beside them, one fit."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.artifacts import Checkpoint
+from pipeline.canonical import canonical, canonical_sha256
+from pipeline.distillation import AnyLoss
+from pipeline.errors import RecipeError
+from pipeline.models.trained import TrainedModel, save_weights
+from pipeline.progress import OnProgress
+from pipeline.tasks import AnyTask
+from pipeline.tasks.dataset import Dataset
+from pipeline.training.evaluate import accuracy_of
+from pipeline.training.fit import FitResult, TrainingData, fit
+from pipeline.training.objective import WeightedLosses
+from pipeline.training.schedule import TrainingSchedule
+from pipeline.training.teacher_outputs import OutputsFolder, TeacherOutputs
+from pipeline.training.views import ViewedImages, ViewSchedule
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Who teaches, by which losses, and where what it said is kept."""
+
+    teacher: TrainedModel | None
+    losses: tuple[AnyLoss, ...]
+    outputs: OutputsFolder
+
+
+def run_training(
+    model: nn.Module,
+    task: AnyTask,
+    dataset: Dataset,
+    schedule: TrainingSchedule,
+    teaching: Teaching,
+    *,
+    name: str,
+    out_dir: Path,
+    on_progress: OnProgress,
+    on_epoch: Callable[[nn.Module, int], None] = lambda model, epoch: None,
+) -> FitResult:
+    """Train `model` on the views of the task, taught by `teaching`. Raises as `fit`."""
+    objective = WeightedLosses(teaching.losses)
+    processing = task.normalization.processing()
+    images = ViewedImages(torch.from_numpy(dataset.train.images), task.views, processing)
+    views = ViewSchedule(task.views, len(images), task.views.seed)
+    data = TrainingData(
+        images=images,
+        labels=torch.from_numpy(dataset.train.labels),
+        views=views,
+        num_columns=task.views.num_columns,
+        teacher=_outputs(task, teaching, images, views) if objective.needs_teacher and schedule.epochs else None,
+    )
+    return fit(
+        model,
+        objective,
+        data,
+        schedule,
+        name=name,
+        validate=lambda trained: accuracy_of(trained, dataset.validation, processing),
+        out_dir=out_dir,
+        on_progress=on_progress,
+        on_epoch=on_epoch,
+    )
+
+
+def save_checkpoint(out_dir: Path, model: nn.Module, dataset: Dataset, result: FitResult) -> Checkpoint:
+    """Write `model.safetensors` and return what is known of it."""
+    path = out_dir / "model.safetensors"
+    digest = save_weights(path, model)
+    height, width, channels = dataset.train.images.shape[1:]
+    return Checkpoint(
+        path=path,
+        sha256=digest,
+        image_shape=(height, width, channels),
+        classes=dataset.classes,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        epochs=result.epochs,
+        validation_accuracy=result.last,
+        best_validation_accuracy=result.best,
+    )
+
+
+def _outputs(task: AnyTask, teaching: Teaching, images: ViewedImages, views: ViewSchedule) -> TeacherOutputs:
+    if teaching.teacher is None:
+        raise RecipeError("losses: expected a teacher for a loss that reads its logits; got none")
+    key = {
+        "teacher": teaching.teacher.checkpoint.sha256,
+        "model": canonical_sha256(canonical(teaching.teacher.model, "model")),
+        "data": canonical_sha256(canonical(task.data, "data")),
+        "normalization": canonical_sha256(canonical(task.normalization, "normalization")),
+        "views": f"padding {task.views.padding}, flip {task.views.flip}, seed {task.views.seed}",
+        "precision": "bf16 autocast, kept as fp16",
+        "torch": torch.__version__,
+    }
+    return TeacherOutputs(teaching.outputs, key, teaching.teacher.load(), images, views)

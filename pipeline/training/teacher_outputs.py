@@ -1,0 +1,103 @@
+"""Teacher outputs on disk: one column of logits for each column of the view schedule, filled as it is first met.
+
+A column is computed over all images in their own order and in batches of fixed size, so its values depend neither on
+the student nor on where a run was interrupted; filling costs what a live teacher costs in that epoch. Rule: a column
+is never paired with other views than those it was computed for: its file states its key, and its content's digest.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from pipeline.training.views import ViewedImages, ViewSchedule
+
+logger = logging.getLogger(__name__)
+
+TEACHER_BATCH = 500
+
+
+@dataclass(frozen=True)
+class OutputsFolder:
+    """Where teacher outputs are kept between runs; results do not depend on it."""
+
+    path: Path
+
+    def fingerprint(self) -> str:
+        """Return the same for every folder: it counts in no key."""
+        return "teacher outputs"
+
+
+class TeacherOutputs:
+    """Logits of one teacher for the views of a schedule, float32[num_images, num_classes] a column.
+
+    Args:
+        folder: holds the columns of all teachers.
+        key: everything that the values depend on: teacher, data, views, normalization, precision, view seed.
+        teacher: called at most once a column and image.
+    """
+
+    def __init__(
+        self, folder: OutputsFolder, key: dict[str, str], teacher: nn.Module, images: ViewedImages, views: ViewSchedule
+    ) -> None:
+        self.key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        self.folder = folder.path / self.key
+        self._teacher = teacher
+        self._images = images
+        self._views = views
+
+    def column(self, column: int, on_progress: Callable[[int, int], None] | None = None) -> Tensor:
+        """Return the logits of a column: from disk where they are whole and right, else computed and kept."""
+        path = self.folder / f"{column:05d}.safetensors"
+        kept = self._read(path, column)
+        if kept is None:
+            kept = self._compute(column, on_progress).to(torch.float16)
+            self._write(path, column, kept)
+        return kept.to(torch.float32)
+
+    @torch.inference_mode()
+    def _compute(self, column: int, on_progress: Callable[[int, int], None] | None) -> Tensor:
+        self._teacher.eval()
+        views = self._views.column(column)
+        outputs = []
+        device = next(self._teacher.parameters()).device
+        for index in torch.split(torch.arange(len(self._images)), TEACHER_BATCH):
+            batch = self._images.batch(index.to(device), views[index].to(device))
+            with torch.autocast(device.type, torch.bfloat16):
+                outputs.append(self._teacher(batch).float().cpu())
+            if on_progress:
+                on_progress(int(index[-1]) + 1, len(self._images))
+        return torch.cat(outputs)
+
+    def _read(self, path: Path, column: int) -> Tensor | None:
+        if not path.exists():
+            return None
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                logits: Tensor = file.get_tensor("logits")
+        except (safetensors.SafetensorError, OSError) as error:
+            logger.warning("%s: damaged teacher outputs (%s); computed again", path, error)
+            return None
+        if metadata != self._metadata(column, logits):
+            logger.warning("%s: teacher outputs do not match their own key or digest; computed again", path)
+            return None
+        return logits
+
+    def _write(self, path: Path, column: int, logits: Tensor) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        safetensors.torch.save_file({"logits": logits}, partial, self._metadata(column, logits))
+        partial.replace(path)
+
+    def _metadata(self, column: int, logits: Tensor) -> dict[str, str]:
+        digest = hashlib.sha256(logits.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        return {"key": self.key, "column": str(column), "sha256": digest}

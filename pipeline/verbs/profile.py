@@ -1,0 +1,223 @@
+"""`edgeproof profile`: the latency of any ONNX file on this machine, without a recipe."""
+
+import re
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.artifacts import LatencyProfile
+from pipeline.budget import Budget, LatencyBudget, Protocol
+from pipeline.errors import DataError, UsageError
+from pipeline.explain import explain
+from pipeline.measuring import quantiles
+from pipeline.measuring.verdict import Check, combine
+from pipeline.report.build import executed_figures
+from pipeline.report.report import ExecutedFigures
+from pipeline.report.table import show_checks
+from pipeline.report.wording import byte_words, figure
+from pipeline.schema import nearest, schema_of
+from pipeline.stages.check_budget import first_answer
+from pipeline.stages.profile_latency import profile_latency
+from pipeline.verbs.output import EXIT_CODES, console_for_people, write_json
+from targets import TARGETS
+from targets.devices.device import Compiled, open_device
+from targets.target import RunOptions, Target
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+_LONGEST_CONTEXT = 160
+_JSON_VALUE: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRequest:
+    """The command line of one profile, as typed."""
+
+    model: Path
+    runtime: str
+    shapes: tuple[str, ...] = ()
+    threads: int = 1
+    precision: str = "fp32"
+    max_ms: float | None = None
+    percentile: float = 99.0
+    max_seconds: float = 45.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found."""
+
+    compiled: Compiled
+    latency: LatencyProfile
+    checks: tuple[Check, ...]
+
+
+def run_profile(request: LatencyRequest, *, as_json: bool) -> int:
+    """Compile and measure the model, print its figures and return the exit code of its budget, or 0 without one."""
+    _require_model(request.model)
+    target = _choose_runtime(request.runtime)
+    budget, protocol = _read_limits(request)
+    shapes = dict(parse_shape(text) for text in request.shapes)
+    options = RunOptions(threads=request.threads, precision=_choose_precision(request.precision))
+    console = console_for_people(as_json=as_json)
+    with tempfile.TemporaryDirectory(prefix="edgeproof-") as work:
+        device = open_device("local", Path(work) / "jobs")
+        artifact = Path(work) / request.model.name
+        compiled = device.compile_model(target, request.model, artifact, options)
+        with console.status(f"profiling {request.model.name}, at most {protocol.max_seconds:g} s"):
+            latency = profile_latency(
+                artifact, target, device, options, budget=budget, protocol=protocol, shapes=shapes
+            )
+        size_bytes = artifact.stat().st_size
+    if not latency.samples_ns.size:
+        raise DataError(f"{request.model}: no inference ended within {protocol.max_seconds:g} s; raise --max-seconds")
+    checks = first_answer(Budget(latency=budget), latency=latency, size_bytes=size_bytes) if budget else ()
+    measured = Measured(compiled, latency, checks)
+    if as_json:
+        write_json(_as_json(request, measured))
+    else:
+        _show(console, request, measured)
+    return EXIT_CODES[combine(check.verdict for check in checks)] if checks else 0
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Read `name=1x3x32x32`; commas do as well.
+
+    Raises:
+        UsageError: anything else.
+    """
+    name, equals, sizes = text.rpartition("=")
+    if not equals or not name or not re.fullmatch(r"\d+([x,]\d+)*", sizes):
+        raise UsageError(f"--shape {text}: expected NAME=SIZES, for example input=1x3x32x32")
+    return name, tuple(int(size) for size in re.split("[x,]", sizes))
+
+
+def _require_model(model: Path) -> None:
+    if model.is_file():
+        return
+    found = "a folder" if model.is_dir() else "nothing there"
+    folder = model if model.is_dir() else model.parent
+    nearby = tuple(str(file) for file in sorted(folder.glob("*.onnx"))) if folder.is_dir() else ()
+    listed = f"; there are {', '.join(nearby[:10])}" if nearby else ""
+    raise UsageError(f"{model}: expected an ONNX file; got {found}{nearest(str(model), nearby) or listed}")
+
+
+def _choose_runtime(name: str) -> Target:
+    kinds = tuple(target.kind for target in TARGETS)
+    for target in TARGETS:
+        if target.kind == name:
+            return target()
+    raise UsageError(f"--target: expected a runtime: {', '.join(kinds)}; got {name}{nearest(name, kinds)}")
+
+
+def _choose_precision(name: str) -> str:
+    if name not in PRECISIONS:
+        raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}; got {name}{nearest(name, PRECISIONS)}")
+    return name
+
+
+def _read_limits(request: LatencyRequest) -> tuple[LatencyBudget | None, Protocol]:
+    try:
+        protocol = Protocol(max_seconds=request.max_seconds)
+        if request.max_ms is None:
+            return None, protocol
+        return LatencyBudget(max_ms=request.max_ms, percentile=request.percentile), protocol
+    except ValidationError as error:
+        typed: dict[str, JsonValue] = {
+            "max_ms": request.max_ms,
+            "percentile": request.percentile,
+            "max_seconds": request.max_seconds,
+        }
+        problems = explain(error.errors(include_url=False), typed, schema_of(LatencyBudget))
+        text = "\n".join(f"--{problem}".replace("_", "-", 1) for problem in problems)
+        raise UsageError(text) from error
+
+
+def _show(console: Console, request: LatencyRequest, measured: Measured) -> None:
+    latency, compiled = measured.latency, measured.compiled
+    console.print(
+        Text(
+            f"{request.model} on {request.runtime} {compiled.runtime_version}, this machine, "
+            f"{request.threads} thread(s), floats pinned to {request.precision}"
+        ),
+        soft_wrap=True,
+    )
+    rows = _figures(latency)
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        for name, _ in rows:
+            table.add_column(name, justify="right")
+        table.add_row(*(value for _, value in rows))
+        console.print(table)
+    else:
+        for name, value in rows:
+            console.print(Text(f"{name}: {value}"), soft_wrap=True)
+    console.print(Text(_executed(executed_figures(compiled.layers))), soft_wrap=True)
+    for name, said in latency.context.items():
+        if not isinstance(said, dict):
+            console.print(Text(f"{name}: {_brief(said)}", style="dim"), soft_wrap=True)
+    if measured.checks:
+        show_checks(console, measured.checks, combine(check.verdict for check in measured.checks))
+
+
+def _figures(latency: LatencyProfile) -> list[tuple[str, str]]:
+    samples_ms = latency.samples_ns / 1e6
+    interval = quantiles.interval(samples_ms, 99)
+    shown = f"{interval[0]:.4g} to {interval[1]:.4g} ms" if interval else "none (needs 368 samples)"
+    return [
+        *((f"p{p}", figure(quantiles.percentile_of(samples_ms, p), "ms")) for p in (50, 90, 99)),
+        ("p99, 95 % interval", shown),
+        ("samples", f"{samples_ms.size:,}"),
+        ("load time", figure(quantiles.percentile_of(np.array(latency.load_ms), 50), "ms")),
+        ("peak memory", byte_words(latency.peak_bytes)),
+        ("above the runtime", byte_words(latency.peak_bytes - latency.baseline_bytes)),
+    ]
+
+
+def _executed(executed: ExecutedFigures) -> str:
+    counts = Counter[str]()
+    for operator in executed.operators:
+        counts[operator.precision] += operator.count
+    shown = ", ".join(f"{count} in {precision}" for precision, count in counts.most_common())
+    return f"executed: {executed.num_operators} operators" + (f": {shown}" if shown else "")
+
+
+def _brief(said: object) -> str:
+    text = str(said)
+    return text if len(text) <= _LONGEST_CONTEXT else text[: _LONGEST_CONTEXT - 3] + "..."
+
+
+def _as_json(request: LatencyRequest, measured: Measured) -> JsonValue:
+    latency = measured.latency
+    samples_ms = latency.samples_ns / 1e6
+    return _JSON_VALUE.validate_python(
+        {
+            "model": str(request.model),
+            "runtime": request.runtime,
+            "runtime_version": measured.compiled.runtime_version,
+            "precision": request.precision,
+            "scope": latency.scope,
+            "threads": latency.threads,
+            "num_samples": samples_ms.size,
+            **{f"p{p}_ms": quantiles.percentile_of(samples_ms, p) for p in (50, 90, 99)},
+            "p99_ci_ms": _listed(quantiles.interval(samples_ms, 99)),
+            "load_ms": list(latency.load_ms),
+            "memory": {"peak_bytes": latency.peak_bytes, "baseline_bytes": latency.baseline_bytes},
+            "executed": executed_figures(measured.compiled.layers).model_dump(mode="json"),
+            "checks": [asdict(check) | {"interval": _listed(check.interval)} for check in measured.checks],
+            "verdict": combine(check.verdict for check in measured.checks).value if measured.checks else None,
+            "protocol": latency.protocol,
+            "context": latency.context,
+            "measured_at": latency.measured_at,
+        }
+    )
+
+
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    return list(interval) if interval else None

@@ -1,0 +1,29 @@
+"""What can go wrong, as users see it.
+
+    EdgeproofError            exit code 1: where, what was expected, what came, what to do
+    +-- DeviceError           exit code 4: a device, its runtime or a job on it failed
+    |   +-- ModelRefused      exit code 1: the runtime works, but refuses this model
+    +-- (pipeline.errors)     exit code 2: wrong usage or recipe
+
+A missed budget is a value, never an exception. Devices carry this file: Python 3.8, standard library.
+"""
+
+from __future__ import annotations
+
+
+class EdgeproofError(Exception):
+    """Any failure that is reported to users in one message, without a traceback."""
+
+    exit_code = 1
+
+
+class DeviceError(EdgeproofError):
+    """A device cannot be reached, lacks a runtime, or a job on it died."""
+
+    exit_code = 4
+
+
+class ModelRefused(DeviceError):
+    """The runtime cannot read, compile or run this model; the message quotes its reason in one line."""
+
+    exit_code = 1

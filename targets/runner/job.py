@@ -1,0 +1,94 @@
+"""A job: what the host asks of a device, as one JSON file in a folder of its own.
+
+Rule: everything that crosses is declared here; devices carry this file (Python 3.8). The answer is `result.json`,
+written last, and counts only with the job's nonce.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Dict, Literal, Mapping, Optional, Tuple
+
+from targets import TARGETS, AnyTarget
+from targets.processing import Processing
+from targets.target import RunOptions
+
+Action = Literal["probe", "compile", "inspect", "infer", "profile"]
+
+JOB_FILE = "job.json"
+RESULT_FILE = "result.json"
+MODEL_FILE = "model.onnx"
+ARTIFACT_FILE = "artifact"
+PROGRESS = "edgeproof-progress"
+"""First word of a line on stderr; two numbers follow: samples done, samples in all."""
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """What to sample, and how much of it."""
+
+    scope: Literal["model", "end_to_end"] = "model"
+    """`model`: inference alone; `end_to_end`: from uint8 image to labels and scores, which needs `processing`."""
+    num_samples: int = 512
+    max_seconds: float = 60.0
+    """Sampling stops here at the latest, also short of `num_samples`; at least one sample is taken."""
+    shapes: Mapping[str, Tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of inputs whose dimensions the model leaves open; an open dimension is 1 otherwise."""
+    processing: Optional[Processing] = None
+    seed: int = 0
+    """Of the inputs' values."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One action on one model."""
+
+    nonce: str
+    action: Action
+    target: AnyTarget
+    options: RunOptions
+    limit_s: float
+    """The device ends the job after this time by itself, also where its host is gone."""
+    feeds: Tuple[str, ...] = ()
+    """Names of the inputs whose values are in feed_0.npy, feed_1.npy, ..."""
+    processing: Optional[Processing] = None
+    """How to preprocess the images that `feeds` holds, for `infer`."""
+    request: ProfileRequest = field(default_factory=ProfileRequest)
+
+    def to_json(self) -> str:
+        """Return the job file's text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        request = data["request"]
+        request["shapes"] = {name: tuple(shape) for name, shape in request["shapes"].items()}
+        request["processing"] = _read_processing(request["processing"])
+        return cls(
+            nonce=data["nonce"],
+            action=data["action"],
+            target=read_target(data["target"]),
+            options=RunOptions(**data["options"]),
+            limit_s=data["limit_s"],
+            feeds=tuple(data["feeds"]),
+            processing=_read_processing(data["processing"]),
+            request=ProfileRequest(**request),
+        )
+
+
+def read_target(data: Dict[str, object]) -> AnyTarget:
+    """Return the target whose fields these are."""
+    target = next(target for target in TARGETS if target.kind == data["kind"])
+    return target(**data)  # type: ignore[arg-type]  # the host wrote the fields of the same class
+
+
+def name_array(role: Literal["feed", "output", "samples"], index: int) -> str:
+    """Return the file of an array: names of tensors may hold any character."""
+    return f"{role}_{index}.npy"
+
+
+def _read_processing(data: Optional[Dict[str, object]]) -> Optional[Processing]:
+    return None if data is None else Processing.from_json(json.dumps(data))

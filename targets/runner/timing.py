@@ -1,0 +1,90 @@
+"""The one timing loop: every runtime's latency is sampled here, and nowhere else.
+
+Rule: devices carry this file: Python 3.8, standard library and NumPy only. Raw samples leave it, never statistics.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Callable, List, Sequence
+
+import numpy as np
+
+WINDOW = 16
+"""Runs in a window of the warm-up."""
+MAX_WINDOWS = 64
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How long the warm-up took, and whether the latency was steady at its end."""
+
+    runs: int
+    is_steady: bool
+
+
+def warm_up(infer: Callable[[], object], max_seconds: float, clock: Callable[[], int] = time.perf_counter_ns) -> WarmUp:
+    """Infer until the latency is steady (`is_steady` over windows of 16 runs).
+
+    At least 1 run; at most 1024, or as many as start within `max_seconds`.
+    """
+    deadline = clock() + int(max_seconds * 1e9)
+    medians: List[float] = []
+    window: List[int] = []
+    runs = 0
+    while len(medians) < MAX_WINDOWS:
+        start = clock()
+        infer()
+        end = clock()
+        runs += 1
+        window.append(end - start)
+        if len(window) == WINDOW:
+            medians.append(statistics.median(window))
+            window = []
+            if is_steady(medians):
+                return WarmUp(runs, is_steady=True)
+        if end >= deadline:
+            break
+    return WarmUp(runs, is_steady=False)
+
+
+def is_steady(medians: Sequence[float]) -> bool:
+    """Tell whether the last three windows agree: within 5 % of each other, and not each faster than the one before."""
+    if len(medians) < 3:
+        return False
+    first, second, third = medians[-3:]
+    is_falling = first > second > third
+    return max(first, second, third) <= (1 + TOLERANCE) * min(first, second, third) and not is_falling
+
+
+def sample_latency(
+    infer: Callable[[], object],
+    num_samples: int,
+    max_seconds: float,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> np.ndarray:
+    """Return the nanoseconds of each inference, int64, in the order taken.
+
+    Exactly `num_samples`, unless `max_seconds` end first; at least one. The garbage collector rests meanwhile.
+    """
+    samples_ns = np.empty(num_samples, np.int64)
+    deadline = clock() + int(max_seconds * 1e9)
+    is_collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for index in range(num_samples):
+            start = clock()
+            infer()
+            end = clock()
+            samples_ns[index] = end - start
+            if end >= deadline:
+                return samples_ns[: index + 1].copy()
+    finally:
+        if is_collecting:
+            gc.enable()
+    return samples_ns

@@ -1,0 +1,115 @@
+"""The seam between the chain and a runtime: Target and Session, and the values that cross it.
+
+Rule: devices carry this file: Python 3.8, standard library and NumPy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, Optional, Protocol, Tuple
+
+import numpy as np
+
+from calibration.scheme import Encoding, Scheme
+
+Arrays = Dict[str, np.ndarray]
+"""Tensors by name, in the model's own types and shapes."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, element type (NumPy's name) and shape of one input or output; an unknown dimension is None."""
+
+    name: str
+    dtype: str
+    shape: Tuple[Optional[int], ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One executed operator: what really runs, after the runtime's own fusions."""
+
+    name: str
+    op_type: str
+    precision: str
+    """Of the computation: int8, fp32, bf16, fp16, or another element type's name; never of the storage alone."""
+    time_ms: Optional[float] = None
+    """Mean time of one inference in this operator, where the runtime counts it."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a model is to be run: a part of every measurement's context."""
+
+    threads: int = 1
+    precision: str = "fp32"
+    """The float type pinned for what is not int8: fp32 (also for int8 models), bf16 or fp16."""
+
+
+class Session(Protocol):
+    """A loaded model, ready to infer."""
+
+    @property
+    def inputs(self) -> Tuple[TensorSpec, ...]:
+        """The model's inputs, in its order."""
+        ...
+
+    @property
+    def outputs(self) -> Tuple[TensorSpec, ...]:
+        """The model's outputs, in its order."""
+        ...
+
+    def bind(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], Arrays]:
+        """Return a function that infers once on `feeds`, host to host, with as little Python as possible.
+
+        Every call reads `feeds` anew, so a caller may refill them. The arrays that it returns may be
+        overwritten by its next call. Raises ModelRefused where the feeds do not fit the inputs.
+        """
+        ...
+
+
+class Target(Protocol):
+    """A runtime: data that the chain obeys, its version, and three methods that run ON the device."""
+
+    @property
+    def kind(self) -> str:
+        """The word that names it in a recipe."""
+        ...
+
+    @property
+    def scheme(self) -> Scheme:
+        """The grid on which quantized models for it are trained."""
+        ...
+
+    @property
+    def encoding(self) -> Encoding:
+        """The form of Q/DQ that it fuses."""
+        ...
+
+    @property
+    def highest_opset(self) -> int:
+        """The highest ONNX opset that it reads."""
+        ...
+
+    def runtime_version(self) -> str:
+        """Import the runtime and return its version: a process that did this, and no more, is a memory baseline.
+
+        Raises DeviceError where the runtime, or the processor that it is to use, is missing.
+        """
+        ...
+
+    def compile(self, model: Path, artifact: Path, options: RunOptions) -> None:
+        """Write to `artifact` what this runtime loads in the field, from an ONNX file.
+
+        Raises DeviceError where the runtime is missing and ModelRefused where it refuses the model.
+        """
+        ...
+
+    def open(self, artifact: Path, options: RunOptions) -> Session:
+        """Load a compiled artifact. Raises as `compile`."""
+        ...
+
+    def inspect(self, artifact: Path, options: RunOptions) -> List[Layer]:
+        """List the executed graph in execution order."""
+        ...

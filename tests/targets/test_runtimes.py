@@ -1,0 +1,112 @@
+"""What belongs to one runtime alone; what all must do is in tests/conformance."""
+
+import sys
+from typing import Annotated
+
+import pytest
+from pydantic import Field, TypeAdapter, ValidationError
+
+from targets import TARGETS, AnyTarget, Null, OnnxRuntime, OpenVino, TensorRt, reference_target
+from targets.errors import DeviceError, ModelRefused
+from targets.onnxruntime import read_layers
+from targets.openvino import find_precision, find_reason
+from targets.target import Layer, RunOptions
+
+RECIPE = TypeAdapter(Annotated[AnyTarget, Field(discriminator="kind")])
+
+
+def test_a_recipe_names_a_target_by_its_kind() -> None:
+    assert RECIPE.validate_json('{"kind": "openvino", "device": "GPU"}') == OpenVino(device="GPU")
+    assert RECIPE.validate_json('{"kind": "null", "latency_ms": 2}') == Null(latency_ms=2.0)
+    assert RECIPE.validate_json('{"kind": "tensorrt"}') == TensorRt()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"kind": "onnx"}', '{"kind": "null", "latency": 2}', '{"kind": "openvino", "device": 1}']
+)
+def test_a_recipe_with_an_unknown_kind_key_or_value_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        RECIPE.validate_json(text)
+
+
+def test_the_schema_documents_every_field_of_every_target() -> None:
+    definitions = RECIPE.json_schema()["$defs"]
+    assert {definitions[target.__name__]["properties"]["kind"]["const"] for target in TARGETS} == {
+        target.kind for target in TARGETS
+    }
+    for definition in definitions.values():
+        assert definition["additionalProperties"] is False
+        assert all("description" in field for field in definition["properties"].values())
+
+
+@pytest.mark.parametrize("target", [OnnxRuntime(), OpenVino(), Null()])
+def test_a_missing_runtime_names_what_to_install(target: AnyTarget, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = {"null": "onnx"}.get(target.kind, target.kind)
+    monkeypatch.setitem(sys.modules, package, None)  # how Python spells: this import fails
+    with pytest.raises(DeviceError, match="pip install"):
+        target.runtime_version()
+
+
+def test_tensorrt_says_that_it_is_not_driven_and_what_to_do() -> None:
+    with pytest.raises(DeviceError, match="deploy to kind onnxruntime or openvino"):
+        TensorRt().runtime_version()
+
+
+def test_openvino_without_its_processor_names_those_present() -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(DeviceError, match=r"expected the processor NPU; got CPU"):
+        OpenVino(device="NPU").runtime_version()
+
+
+def test_onnxruntime_refuses_a_float_type_that_it_cannot_pin(tmp_path: object) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ModelRefused, match="expected fp32 for onnxruntime; got 'bf16'"):
+        OnnxRuntime().open(tmp_path, RunOptions(precision="bf16"))  # type: ignore[arg-type]
+
+
+def test_the_reference_target_runs_onnx_as_written() -> None:
+    assert reference_target() in (OnnxRuntime(graph_optimization="none"), Null())
+
+
+def test_a_trace_becomes_layers_with_mean_times_and_computed_precisions() -> None:
+    def event(name: str, kind: str, dur: int, inputs: list[str], outputs: list[str]) -> dict[str, object]:
+        shapes = {"input_type_shape": [{t: [1]} for t in inputs], "output_type_shape": [{t: [1]} for t in outputs]}
+        return {"cat": "Node", "name": f"{name}_kernel_time", "dur": dur, "args": {"op_name": kind, **shapes}}
+
+    events = [
+        {"cat": "Session", "name": "model_run", "dur": 900, "args": {}},
+        event("q", "QuantizeLinear", 10, ["float", "float", "uint8"], ["uint8"]),
+        event("conv", "QLinearConv", 40, ["uint8", "float", "uint8", "int8"], ["uint8"]),
+        event("pool", "MaxPool", 5, ["uint8"], ["uint8"]),
+        event("conv", "QLinearConv", 60, ["uint8", "float", "uint8", "int8"], ["uint8"]),
+    ]
+    assert read_layers(events, runs=2) == [
+        Layer("q", "QuantizeLinear", "fp32", 0.005),
+        Layer("conv", "QLinearConv", "int8", 0.05),
+        Layer("pool", "MaxPool", "int8", 0.0025),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("primitive", "precision", "expected"),
+    [
+        ("brgconv_avx512_amx_I8", "u8", "int8"),
+        ("brgconv_avx512_f32", "i8", "fp32"),  # int8 tensors, float computation
+        ("brgemm_avx512_bf16", "bf16", "bf16"),
+        ("unknown_dynamic", "f32", "fp32"),
+    ],
+)
+def test_openvino_computes_in_what_its_primitive_says(primitive: str, precision: str, expected: str) -> None:
+    assert find_precision(primitive, precision) == expected
+
+
+def test_openvino_s_reason_is_found_among_its_source_locations() -> None:
+    # As OpenVINO 2026.4.1 wrote it for a Loop with one input too many.
+    message = (
+        "Exception from src/inference/src/cpp/core.cpp:84:\nCheck 'false' failed at src/frontends/report.cpp:151:\n"
+        "FrontEnd API failed with OpConversionFailure:\nModel wasn't fully converted. Failed operations detailed log:\n"
+        "-- Loop-11 with a message:\nCheck '(a >= b)' failed at src/frontends/onnx/frontend/src/op/loop.cpp:310:\n"
+        "While validating ONNX node '<Node(Loop): while_loop_0>':\nThe provided loop body does not match\n\nSummary:\n"
+    )
+    assert find_reason(message) == "The provided loop body does not match"
+    assert find_reason("Check 'false' failed at src/a.cpp:1:\n") == "Check 'false' failed"
