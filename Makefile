@@ -46,7 +46,7 @@ check: $(INSTALLED) ## format, lint, strict types, import contract, Python 3.8 w
 	$(BIN)/pytest -q tests/test_docs.py
 
 bench: $(INSTALLED) ## measure side by side against peers; tables go to build/bench/
-	@for file in benchmarks/bench_*.py; do echo "$$file"; $(BIN)/python "$$file" $(ARGS) || exit 1; done
+	@for file in benchmarks/bench_*.py; do echo "$$file"; PYTHONPATH=. $(BIN)/python "$$file" $(ARGS) || exit 1; done
 
 clean: ## remove build/: results, store, reports and releases
 	rm -rf build

@@ -53,7 +53,7 @@ def deploy(
     """
     folder = build / recipe.name / deployment.name
     run = open_run(console, build)
-    with held(build / recipe.name / "lock", f"deploying {recipe.name} to {deployment.name}", run.say):
+    with held(build / recipe.name / "lock", f"deploying {recipe.name} to {deployment.name}", run.wait):
         site = probe(deployment, build)
         run.say(f"{deployment.name}: {deployment.target.kind} {site.facts.identity['runtime_version']} answers")
         if will_train(recipe, deployment, build):
@@ -128,6 +128,7 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
             budget=budget.latency,
             protocol=Protocol(max_seconds=seconds, min_samples=protocol.min_samples),
             processing=recipe.task.normalization.processing(),
+            on_progress=lambda num_samples, spent: on_progress(round(spent), round(seconds)),
         ),
     )
     checks = first_answer(budget, latency=latency, size_bytes=compiled.size_bytes)
@@ -257,6 +258,7 @@ def measure(
             budget=deployment.budget.latency,
             protocol=deployment.profile,
             processing=task.normalization.processing(),
+            on_progress=lambda num_samples, spent: on_progress(round(spent), round(deployment.profile.max_seconds)),
         ),
     )
     checks: tuple[Check, ...] = check_budget(

@@ -87,7 +87,9 @@ def _problem(error: ErrorDetails, data: JsonValue, recipe: Place) -> Problem:
     if kind in _BOUNDS:
         text, limit = _BOUNDS[kind]
         came = f"got {len(value)}" if isinstance(value, list) else _got(value)
-        return Problem(path, f"expected {text.format(context[limit])}", came)
+        bound = context[limit]
+        shown = f"{bound:g}" if isinstance(bound, float) else bound
+        return Problem(path, f"expected {text.format(shown)}", came)
     if kind in _TYPES:
         return Problem(path, f"expected {_TYPES[kind]}", _got(value))
     return Problem(path, error["msg"][:1].lower() + error["msg"][1:], _got(value))

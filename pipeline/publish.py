@@ -53,15 +53,16 @@ def publish(
     """
     report = _build(recipe, deployment, findings, run, accept_undecided=accept_undecided)
     page = report_html(report, findings.latency.samples_ns)
+    is_released = not findings.untrained and (report.verdict is Verdict.PASS or report.accepted_undecided)
     with writing_in(folder, "the report"):
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / findings.compiled.path.name, findings.compiled.path.read_bytes())
         write_durably(folder / SAMPLES_FILE, samples_bytes(findings.latency.samples_ns))
         write_durably(folder / "report.json", report_json(report).encode())
         write_durably(folder / "report.html", page.encode())
-        _set_earlier_release_aside(folder, run)
-    is_accepted = report.verdict is Verdict.UNDECIDED and report.accepted_undecided
-    if not findings.untrained and (report.verdict is Verdict.PASS or is_accepted):
+        if not is_released:
+            _set_earlier_release_aside(folder, run)
+    if is_released:
         interface = Interface(
             inputs=(findings.model.input,),
             outputs=(findings.model.output,),
@@ -121,4 +122,4 @@ def _set_earlier_release_aside(folder: Path, run: Run) -> None:
     if release.exists():
         shutil.rmtree(earlier, ignore_errors=True)
         release.rename(earlier)
-        run.say(f"the release of an earlier run is kept in {earlier}")
+        run.say(f"no release now; that of an earlier run is kept in {earlier}")

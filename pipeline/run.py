@@ -20,7 +20,7 @@ from pipeline.report.report import StageFigures
 from pipeline.report.wording import second_words
 from pipeline.store import StageEvent, StageRun, StageStarted, Store
 from pipeline.terminal import progress_on
-from pipeline.training.teacher_outputs import OutputsFolder
+from pipeline.training.outputs_folder import TEACHER_OUTPUTS, OutputsFolder
 from targets.errors import DeviceError
 
 Inputs = ParamSpec("Inputs")
@@ -76,6 +76,10 @@ class Run:
         self.stages.append(StageFigures(name=name, seconds=seconds, cached=False, key=None))
         self.say(f"{name}: done in {second_words(seconds)}")
         return found
+
+    def wait(self, holder: str) -> None:
+        """Tell the user whom this run waits for."""
+        self.say(f"waiting for another run to end: {holder}")
 
     def say(self, line: str) -> None:
         """Tell the user one thing."""
@@ -163,7 +167,7 @@ def _missing(value: object) -> Iterator[Missing]:
 
 
 def _outputs(build: Path) -> OutputsFolder:
-    return OutputsFolder((build / "teacher_outputs").absolute())
+    return OutputsFolder((build / TEACHER_OUTPUTS).absolute())
 
 
 def _tell(console: Console, event: StageEvent) -> None:
@@ -172,5 +176,5 @@ def _tell(console: Console, event: StageEvent) -> None:
     elif isinstance(event, StageRun):
         line = f"{event.name}: {'cached' if event.cached else f'done in {second_words(event.seconds)}'}"
     else:
-        line = f"{event.name}: waits: {event.holder}"
+        line = f"{event.name}: waiting for another run: {event.holder}"
     console.print(Text(line), soft_wrap=True)

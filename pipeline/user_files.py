@@ -6,6 +6,7 @@ Relative paths are looked up in the folder that EDGEPROOF_DATA names, then besid
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +81,11 @@ class UserObject(FromRecipeFolder):
         if spec is None or spec.loader is None:
             raise RecipeError(f"{path}: expected a Python file; got something that Python cannot import")
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        sys.modules[spec.name] = module  # where dataclasses and pydantic look annotations up
+        try:
+            spec.loader.exec_module(module)
+        except (SyntaxError, ImportError) as error:
+            raise RecipeError(f"{self.kind}: expected a file that Python can import; {path}: {error}") from error
         if not callable(found := getattr(module, name, None)):
             names = ", ".join(sorted(n for n, value in vars(module).items() if callable(value) and n[0] != "_"))
             raise RecipeError(f"{self.kind}: expected a callable named {name!r} in {path}; it has {names or 'none'}")
@@ -98,6 +103,18 @@ class UserObject(FromRecipeFolder):
             return found(**self.arguments)
         except TypeError as error:
             raise RecipeError(f"{self.kind}: the call with arguments {self.arguments} failed: {error}") from error
+
+
+def list_folder(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted.
+
+    Raises:
+        DataError: it is a file, or cannot be read.
+    """
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: expected a folder that can be read; got: {error.strerror}") from error
 
 
 def file_digest(path: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from calibration.affine import CODES, dequantize, quantize, split_scale
+from calibration.affine import CODES, quantize, split_scale
 from calibration.scheme import Encoding
 
 INTEGER_OPS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "AveragePool", "GlobalAveragePool"}
@@ -22,6 +22,8 @@ def encode(graph: ir.Graph, encoding: Encoding) -> None:
     rewriter = _Rewriter(graph, encoding)
     for node in list(graph):
         if node.op_type == "QuantizeLinear" and _constant(node.inputs[0]) is not None:
+            if _is_activation(node):  # a parameter that is added, say
+                _rewrite_with_readers(rewriter, node)
             rewriter.fold_weight(node)
     if encoding.residual == "skip":
         _drop_main_branch(graph)
@@ -50,7 +52,7 @@ class _Rewriter:
         assert zero_point is not None
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)] if scale.ndim else []
-        codes = quantize(weight, scale.reshape(shape), 0, zero_point.dtype.name)
+        codes = quantize(weight, scale.reshape(shape), int(zero_point.flat[0]), zero_point.dtype.name)
         assert node.inputs[0] is not None
         folded = self._initializer(f"{_plain_name(node.inputs[0])}", codes)
         ir.convenience.replace_all_uses_with(node.outputs[0], folded)
@@ -74,6 +76,7 @@ class _Rewriter:
         input_scale, weight_scale = _scale_of(node.inputs[0]), _scale_of(node.inputs[1])
         if bias is None or input_scale is None or weight_scale is None:
             return
+        weight_scale = self._widen_dead_channels(node, bias / (input_scale * CODES["int32"][1]))
         scale = np.broadcast_to((input_scale * weight_scale).astype(np.float32), bias.shape)
         if np.abs(bias / scale).max(initial=0.0) > CODES["int32"][1]:
             return
@@ -89,6 +92,26 @@ class _Rewriter:
         dequantized.outputs[0].name = f"{name}.dequantized"
         self.graph.insert_before(node, dequantized)
         node.replace_input_with(2, dequantized.outputs[0])
+
+    def _widen_dead_channels(self, node: ir.Node, least: np.ndarray) -> np.ndarray:
+        """Return the scales of a node's weights, raised to `least` in channels of nothing but zeros.
+
+        Zero is zero on any grid, but the scale of such a channel is so small that its bias would not fit int32, and one
+        float bias keeps the whole operator from computing in int8.
+        """
+        dequantize_node = node.inputs[1].producer() if node.inputs[1] is not None else None
+        assert dequantize_node is not None
+        codes, scale = _constant(dequantize_node.inputs[0]), _constant(dequantize_node.inputs[1])
+        assert codes is not None
+        assert scale is not None
+        dead = ~codes.reshape(len(codes), -1).any(axis=1)
+        if scale.shape != least.shape or scale.shape != dead.shape or not (dead & (np.abs(least) > scale)).any():
+            return scale
+        widened = np.where(dead, np.maximum(scale, 2 * np.abs(least)), scale).astype(np.float32)
+        assert dequantize_node.inputs[1] is not None
+        name = _plain_name(dequantize_node.inputs[1])
+        dequantize_node.replace_input_with(1, self._initializer(f"{name}.widened", widened))
+        return widened
 
     def _grid(self, scale: float, zero_point: int, dtype: str) -> tuple[ir.Value, ir.Value]:
         key = (scale, zero_point, dtype)
@@ -108,19 +131,15 @@ class _Rewriter:
         return value
 
 
-def read_weight(value: ir.Value) -> np.ndarray | None:
-    """Return the float values of a weight: an initializer, or the DQ of folded codes; None if it is computed."""
-    if (array := _constant(value)) is not None:
-        return array
-    node = value.producer()
-    if node is None or node.op_type != "DequantizeLinear":
-        return None
-    codes, scale = _constant(node.inputs[0]), _constant(node.inputs[1])
-    if codes is None or scale is None:
-        return None
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-    shape = [-1 if i == axis else 1 for i in range(codes.ndim)] if scale.ndim else []
-    return dequantize(codes, scale.reshape(shape), 0)
+def _is_activation(node: ir.Node) -> bool:
+    """Tell a grid of one scale from the weights', which have one a channel."""
+    scale = _constant(node.inputs[1])
+    return scale is not None and scale.ndim == 0
+
+
+def _rewrite_with_readers(rewriter: _Rewriter, node: ir.Node) -> None:
+    for each in (*node.outputs[0].consumers(), node):
+        rewriter.rewrite_activation(each)
 
 
 def _constant(value: ir.Value | None) -> np.ndarray | None:

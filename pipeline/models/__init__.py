@@ -20,11 +20,13 @@ def build_model(model: "ResNet | UserObject", channels: int, num_classes: int) -
     """Return the untrained network: float[N, channels, H, W] to logits[N, num_classes].
 
     Raises:
-        RecipeError: the user's own callable gave no torch.nn.Module.
+        RecipeError: the user's own callable gave no torch.nn.Module, or one without weights.
     """
     if isinstance(model, UserObject):
         built = model.build()
         if not isinstance(built, nn.Module):
             raise RecipeError(f"{model.kind}: expected it to return a torch.nn.Module; got {type(built).__name__}")
+        if next(built.parameters(), None) is None:
+            raise RecipeError(f"{model.kind}: expected a network with weights; got {type(built).__name__} without any")
         return built
     return model.build(channels, num_classes)

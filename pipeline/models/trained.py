@@ -2,8 +2,10 @@
 
 import hashlib
 import pickle
+import re
+import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts import Checkpoint
+from pipeline.durable import write_durably
 from pipeline.errors import DataError
 from pipeline.models import AnyModel, build_model
 
@@ -20,6 +23,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts put the weights."""
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What wrappers put before every name."""
+PICKLED = re.compile(r"(?:GLOBAL|Unsupported class|Unsupported global:?) ([\w.]+)")
+"""Names an object in torch's refusal (2.13)."""
 SHOWN = 5
 
 
@@ -40,12 +45,13 @@ class TrainedModel:
 def save_weights(path: Path, module: nn.Module) -> str:
     """Write a module's state as safetensors and return the file's sha256; the same state gives the same bytes."""
     state = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(module.state_dict().items())}
-    safetensors.torch.save_file(state, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    content = safetensors.torch.save(state)
+    write_durably(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict: safetensors, or torch's own format with `weights_only`; wrappers and prefixes are taken off.
+    """Read a state dict: safetensors, or torch's own format with `weights_only`; what wraps it is taken off.
 
     Raises:
         DataError: the file is damaged, holds pickled objects, or no tensors.
@@ -59,13 +65,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path}: expected tensors only; the file holds pickled objects, which could run any code when loaded, "
-            f"and is refused ({_first_line(error)}). Save `model.state_dict()` alone, best as .safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path}: expected a torch checkpoint; got {_first_line(error)}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, struct.error) as error:
+        if pickled := PICKLED.search(str(error)):
+            raise DataError(
+                f"{path}: expected tensors only; got a pickled {pickled[1]}, which could run any code when loaded, and "
+                "is refused. Save `model.state_dict()` alone, best as .safetensors"
+            ) from error
+        reason = "bytes that are not one" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
+        raise DataError(f"{path}: expected a torch checkpoint or .safetensors; got {reason}") from error
     for key in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
@@ -73,19 +80,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
     state = {str(n): t for n, t in found.items() if isinstance(t, Tensor)} if isinstance(found, Mapping) else {}
     if not state:
         raise DataError(f"{path}: expected a state dict (names to tensors); got {type(found).__name__} without tensors")
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], *, where: str) -> None:
-    """Load `state` into `module`; every name and shape must fit.
+    """Load `state` into `module`; every name, but for a wrapper's prefix, and every shape must fit.
 
     Raises:
         DataError: lists missing, unexpected and mis-shaped names.
     """
     own = module.state_dict()
+    state = _without_prefixes(state, own.keys())
     optional = {name for name in own if name.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - state.keys() - optional)
     unexpected = sorted(state.keys() - own.keys())
@@ -105,6 +110,14 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], *, where: str) -> 
             f"got {'; '.join(parts)}. Name the model that the checkpoint was made for"
         )
     module.load_state_dict(state, strict=False)
+
+
+def _without_prefixes(state: dict[str, Tensor], known: Set[str]) -> dict[str, Tensor]:
+    """Take a prefix off where every name has it and no name is known with it."""
+    for prefix in PREFIXES:
+        if state.keys().isdisjoint(known) and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from pipeline.artifacts import Checkpoint
-from pipeline.models import AnyModel, build_model
+from pipeline.models import AnyModel
 from pipeline.progress import OnProgress, say_nothing
 from pipeline.tasks import AnyTask
 from pipeline.training.schedule import TrainingSchedule
-from pipeline.training.student_run import Teaching, run_training, save_checkpoint
+from pipeline.training.student_run import Teaching, build_network, run_training, save_checkpoint
 
 STAGE_VERSION = 1
 TOOLCHAIN = ("torch", "numpy")
@@ -33,7 +33,7 @@ def distill_student(
     """
     dataset = task.load()
     torch.manual_seed(training.seed)
-    network = build_model(model, dataset.train.images.shape[3], len(dataset.classes))
+    network = build_network(model, dataset)
     result = run_training(
         network, task, dataset, training, teaching, name="distill_student", out_dir=out_dir, on_progress=on_progress
     )

@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 
 from pipeline.artifacts import Checkpoint
-from pipeline.models import AnyModel, build_model
+from pipeline.models import AnyModel
 from pipeline.tasks import AnyTask
 from pipeline.training.evaluate import accuracy_of
 from pipeline.training.fit import FitResult
-from pipeline.training.student_run import save_checkpoint
+from pipeline.training.student_run import build_network, save_checkpoint
 
 STAGE_VERSION = 1
 TOOLCHAIN = ("torch",)
@@ -24,6 +24,6 @@ def initialize_student(out_dir: Path, task: AnyTask, model: AnyModel, seed: int)
     """
     dataset = task.load()
     torch.manual_seed(seed)
-    network = build_model(model, dataset.train.images.shape[3], len(dataset.classes))
+    network = build_network(model, dataset)
     accuracy = accuracy_of(network.eval(), dataset.validation, task.normalization.processing())
     return save_checkpoint(out_dir, network, dataset, FitResult(epochs=0, last=accuracy, best=accuracy))

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from pipeline.artifacts import Checkpoint
-from pipeline.models import AnyModel, build_model
+from pipeline.models import AnyModel
 from pipeline.models.trained import load_weights, read_state
 from pipeline.tasks import AnyTask
 from pipeline.training.evaluate import accuracy_of
 from pipeline.training.fit import FitResult
-from pipeline.training.student_run import save_checkpoint
+from pipeline.training.student_run import build_network, save_checkpoint
 
 STAGE_VERSION = 1
 TOOLCHAIN = ("torch",)
@@ -21,7 +21,7 @@ def load_teacher(out_dir: Path, task: AnyTask, model: AnyModel, checkpoint: Path
         DataError: the file is damaged, holds pickled objects, or its names and shapes are not the model's.
     """
     dataset = task.load()
-    network = build_model(model, dataset.train.images.shape[3], len(dataset.classes))
+    network = build_network(model, dataset)
     load_weights(network, read_state(checkpoint), where=str(checkpoint))
     accuracy = accuracy_of(network.eval(), dataset.validation, task.normalization.processing())
     return save_checkpoint(out_dir, network, dataset, FitResult(epochs=0, last=accuracy, best=accuracy))

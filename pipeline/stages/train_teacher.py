@@ -6,12 +6,12 @@ import torch
 
 from pipeline.artifacts import Checkpoint
 from pipeline.distillation.labels import CrossEntropy
-from pipeline.models import AnyModel, build_model
+from pipeline.models import AnyModel
 from pipeline.progress import OnProgress, say_nothing
 from pipeline.tasks import AnyTask
+from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.schedule import TrainingSchedule
-from pipeline.training.student_run import Teaching, run_training, save_checkpoint
-from pipeline.training.teacher_outputs import OutputsFolder
+from pipeline.training.student_run import Teaching, build_network, run_training, save_checkpoint
 
 STAGE_VERSION = 1
 TOOLCHAIN = ("torch", "numpy")
@@ -28,7 +28,7 @@ def train_teacher(
     """
     dataset = task.load()
     torch.manual_seed(training.seed)
-    network = build_model(model, dataset.train.images.shape[3], len(dataset.classes))
+    network = build_network(model, dataset)
     teaching = Teaching(teacher=None, losses=(CrossEntropy(),), outputs=OutputsFolder(out_dir))
     result = run_training(
         network, task, dataset, training, teaching, name="train_teacher", out_dir=out_dir, on_progress=on_progress

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import zipfile
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -12,13 +14,14 @@ from pydantic import Field
 
 from pipeline.errors import DataError
 from pipeline.tasks.dataset import Cut, Dataset, Split, stratified_cut
-from pipeline.user_files import FromRecipeFolder, folder_digest
+from pipeline.user_files import FromRecipeFolder, folder_digest, list_folder
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_BATCHES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_BATCH = "test_batch.bin"
 ARCHIVES = ("cifar10_train_jpeg.npz", "cifar10_test_jpeg.npz")
 RECORD_BYTES = 1 + 3 * 32 * 32
+SHOWN = 10
 
 
 class Cifar10(FromRecipeFolder):
@@ -38,7 +41,7 @@ class Cifar10(FromRecipeFolder):
             for names in ((*TRAIN_BATCHES, TEST_BATCH), ARCHIVES):
                 if all((base / name).is_file() for name in names):
                     return [base / name for name in names]
-        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        found = ", ".join(list_folder(folder)[:SHOWN]) or "nothing"
         raise DataError(
             f"{folder}: expected {TRAIN_BATCHES[0]} .. {TRAIN_BATCHES[-1]} and {TEST_BATCH} (the binary version of "
             f"CIFAR-10), or {' and '.join(ARCHIVES)}; got {found}"
@@ -62,7 +65,7 @@ class Cifar10(FromRecipeFolder):
         train = Split(np.concatenate([p.images for p in parts]), np.concatenate([p.labels for p in parts]))
         train, validation = stratified_cut(train, self.validation.share, self.validation.seed)
         if self.train_images is not None and self.train_images < len(train):
-            _, train = stratified_cut(train, self.train_images / len(train), 0)
+            _, train = stratified_cut(train, self.train_images, 0)
         return Dataset(train, validation, read(test_file), CLASSES)
 
 
@@ -79,9 +82,11 @@ def _read_archive(path: Path) -> Split:
     try:
         with np.load(path, allow_pickle=False) as archive:
             blob, offsets, labels = archive["jpeg"], archive["offsets"], archive["labels"]
+        if len(offsets) != len(labels) + 1:
+            raise ValueError(f"{len(labels)} labels and {len(offsets)} offsets, which should be one more")
         images = np.empty((len(labels), 32, 32, 3), np.uint8)
         for row, (start, end) in enumerate(pairwise(offsets.tolist())):
             images[row] = np.asarray(Image.open(io.BytesIO(blob[start:end].tobytes())).convert("RGB"))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: expected jpeg, offsets and labels arrays of 32x32 JPEGs; got {error}") from error
     return Split(images, labels.astype(np.int64))

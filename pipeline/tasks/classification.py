@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from pipeline.canonical import canonical, canonical_sha256
 from pipeline.errors import RecipeError
 from pipeline.kinds import kind_of
 from pipeline.parts import RecipePart
@@ -68,6 +69,17 @@ class Views(RecipePart):
         return min(self.in_use or self.count, self.count)
 
 
+_loaded: dict[str, object] = {}
+
+
+def _load_once(source: AnyData, key: str) -> object:
+    """Keep the last data set: every stage of a run asks for the same one."""
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = source.build() if isinstance(source, UserObject) else source.load()
+    return _loaded[key]
+
+
 class ClassificationTask(RecipePart):
     """One class an image; the metric is top-1 accuracy."""
 
@@ -86,8 +98,7 @@ class ClassificationTask(RecipePart):
             DataError: it is missing or damaged.
             RecipeError: the user's own callable gave something else, or channels do not fit the normalization.
         """
-        source = self.data
-        dataset = source.build() if isinstance(source, UserObject) else source.load()
+        dataset = _load_once(self.data, canonical_sha256(canonical(self.data, "data")))
         if not isinstance(dataset, Dataset):
             raise RecipeError(f"task.data: expected a pipeline.tasks.dataset.Dataset; got {type(dataset).__name__}")
         channels = dataset.train.images.shape[3]

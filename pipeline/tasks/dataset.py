@@ -50,7 +50,9 @@ class Cut(RecipePart):
 
 
 def stratified_cut(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Cut `share` off `split`, class by class; return (rest, cut). As scikit-learn's `train_test_split` does it.
+    """Cut `share` off `split` (a fraction, or an int: so many), class by class; return (rest, cut).
+
+    As scikit-learn's `train_test_split` does it, in the order of `split`.
 
     Raises:
         DataError: a class is too small to stand on both sides.

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.errors import DataError
 from pipeline.tasks.dataset import Cut, Dataset, Split, stratified_cut
-from pipeline.user_files import FromRecipeFolder, folder_digest
+from pipeline.user_files import FromRecipeFolder, folder_digest, list_folder
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
@@ -44,10 +44,18 @@ class ImageFolder(FromRecipeFolder):
             DataError: no such folder, no classes, differing classes in train and test, or an image that is broken.
         """
         root = self.find(self.folder, what="the image folder")
-        if (root / "train").is_dir() and (root / "test").is_dir():
+        present = [name for name in ("train", "test") if (root / name).is_dir()]
+        if len(present) == 1:
+            raise DataError(
+                f"{root}: expected both train/ and test/, or folders of classes alone; got {present[0]}/ and "
+                f"{', '.join(name for name in list_folder(root) if name != present[0]) or 'nothing else'}"
+            )
+        if present:
             classes = _classes(root / "train")
             if (others := _classes(root / "test")) != classes:
-                raise DataError(f"{root}/test: expected the classes of train ({', '.join(classes)}); got {others}")
+                raise DataError(
+                    f"{root}/test: expected the classes of train ({', '.join(classes)}); got {', '.join(others)}"
+                )
             rest, test = self._read(root / "train", classes), self._read(root / "test", classes)
         else:
             classes = _classes(root)
@@ -71,7 +79,7 @@ class ImageFolder(FromRecipeFolder):
         try:
             with Image.open(path) as image:
                 pixels = image.convert("RGB" if self.channels == 3 else "L")
-        except (OSError, UnidentifiedImageError) as error:
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: expected an image; got {error}. Remove or replace the file") from error
         scale = self.image_size / min(pixels.size)
         width, height = (max(self.image_size, round(side * scale)) for side in pixels.size)
@@ -82,7 +90,7 @@ class ImageFolder(FromRecipeFolder):
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    classes = tuple(name for name in list_folder(folder) if (folder / name).is_dir() and not name.startswith("."))
     if len(classes) < 2:
         raise DataError(f"{folder}: expected at least two folders, one a class; got {', '.join(classes) or 'none'}")
     empty = [n for n in classes if not any(p.suffix.lower() in SUFFIXES for p in (folder / n).rglob("*"))]

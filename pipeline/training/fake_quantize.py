@@ -41,9 +41,9 @@ class FakeQuantizeActivation(nn.Module):
         self.quantizing = False
         self.codes = (-128, 127)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x on the grid, float32; x itself while only observing."""
-        if self.observing or (self.moving and self.training):
+    def forward(self, x: Tensor, is_moved: bool = False) -> Tensor:
+        """Return x on the grid, float32; x itself while only observing. What is only moved was seen before."""
+        if not is_moved and (self.observing or (self.moving and self.training)):
             self._observe(x.detach())
         if not self.quantizing:
             return x
@@ -79,7 +79,8 @@ class FakeQuantizeActivation(nn.Module):
 class FakeQuantizeWeight(nn.Module):
     """Rounds weights to a symmetric grid per output channel; a parametrization of a layer's `weight`.
 
-    The scale follows the weights in training and is fixed otherwise: largest size of the channel / (2^(bits-1) - 1).
+    The scale is the largest size of the channel / (2^(bits-1) - 1). It follows the weights until the grid is restored
+    from a checkpoint.
     """
 
     scale: Tensor
@@ -89,12 +90,13 @@ class FakeQuantizeWeight(nn.Module):
         super().__init__()
         self.axis = axis
         self.largest_code = 2 ** (bits - 1) - 1
+        self.following = True
         self.register_buffer("scale", self._scale(weight))
         self.register_buffer("zero_point", torch.zeros(weight.shape[axis], dtype=torch.int32))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight on its grid."""
-        if self.training:
+        if self.following:
             self.scale.copy_(self._scale(weight))
         if self.largest_code < 127:
             weight = self._clamped(weight)
@@ -104,7 +106,8 @@ class FakeQuantizeWeight(nn.Module):
     def _scale(self, weight: Tensor) -> Tensor:
         others = [i for i in range(weight.ndim) if i != self.axis]
         largest: Tensor = weight.detach().float().abs().amax(others)
-        return (largest / self.largest_code).clamp_min(SMALLEST_SCALE)
+        result: Tensor = (largest / self.largest_code).clamp_min(SMALLEST_SCALE)
+        return result
 
     def _clamped(self, weight: Tensor) -> Tensor:
         shape = [-1 if i == self.axis else 1 for i in range(weight.ndim)]
@@ -122,3 +125,12 @@ def quantize_weight(layer: nn.Module, bits: int) -> None:
 def activation_quantizers(model: nn.Module) -> dict[str, FakeQuantizeActivation]:
     """Return the activation quantizers of a model by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, FakeQuantizeActivation)}
+
+
+def restore_grids(model: nn.Module) -> None:
+    """Compute with the grids of a loaded checkpoint from now on."""
+    for module in model.modules():
+        if isinstance(module, FakeQuantizeActivation):
+            module.restore()
+        elif isinstance(module, FakeQuantizeWeight):
+            module.following = False

@@ -5,6 +5,7 @@ weights of an uninterrupted one.
 """
 
 import json
+import logging
 import math
 import os
 import time
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from pipeline.distillation.loss import Batch
 from pipeline.errors import TrainingDiverged
 from pipeline.progress import OnProgress, say_nothing
-from pipeline.training.resume import read_resume, write_resume
+from pipeline.training.layout import to_channels_last
+from pipeline.training.resume import RESUME_FILE, read_resume, write_resume
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.teacher_outputs import TeacherOutputs
 from pipeline.training.views import ViewedImages, ViewSchedule
@@ -69,7 +71,8 @@ def fit(
 ) -> FitResult:
     """Train `model` in place; go on from `out_dir` where an interrupted run left its last epoch.
 
-    Metrics of every epoch are appended to `out_dir/metrics.jsonl`.
+    Metrics of every epoch are appended to `out_dir/metrics.jsonl`. The state of the last epoch stays in `out_dir` until
+    the caller has saved the model.
 
     Args:
         model: what is trained.
@@ -87,8 +90,8 @@ def fit(
     """
     fabric = make_fabric(schedule)
     optimizer = make_optimizer(model, schedule)
-    model_, optimizer_ = fabric.setup(_channels_last(model), optimizer)
-    resume = out_dir / "resume.safetensors"
+    model_, optimizer_ = fabric.setup(to_channels_last(model), optimizer)
+    resume = out_dir / RESUME_FILE
     history = read_resume(resume, model, optimizer)
     steps = max(1, len(data.labels) // schedule.batch_size)
     progress = _Progress(on_progress, steps * schedule.epochs)
@@ -113,7 +116,6 @@ def fit(
             with (out_dir / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
         fabric.barrier()
-    resume.unlink(missing_ok=True)
     last = history[-1] if history else validate(model)
     return FitResult(schedule.epochs, last, max(history, default=last))
 
@@ -121,6 +123,7 @@ def fit(
 def make_fabric(schedule: TrainingSchedule) -> Fabric:
     """Return a launched Fabric: one device, or what torchrun set up."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # precision is the recipe's
     fabric = Fabric(
         accelerator="auto",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
@@ -160,6 +163,15 @@ class _Progress:
         self._callback = callback
         self._total = total
 
+    def teaching(self, done: int) -> Callable[[int, int], None]:
+        """Return what hears of a teacher's new outputs: they take time before the step after `done`."""
+
+        def on_images(num: int, total: int) -> None:
+            taught = {} if num == total else {"teacher images": float(num)}
+            self._callback(done, self._total, {**self.metrics, **taught})
+
+        return on_images
+
     def report(self, done: int, loss: float, rate: float) -> None:
         self.metrics["loss"] = loss
         self.metrics["lr"] = rate
@@ -181,7 +193,7 @@ def _run_epoch(
     device = fabric.device
     column = epoch % data.num_columns
     views = data.views.column(column).to(device)
-    teacher = data.teacher.column(column).to(device) if data.teacher else None
+    teacher = data.teacher.column(column, progress.teaching(epoch * steps)).to(device) if data.teacher else None
     order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(_epoch_seed(schedule.seed, epoch)))
     mine = order[fabric.global_rank :: fabric.world_size].to(device)
     shares = torch.split(mine, min(len(mine), max(1, schedule.batch_size // fabric.world_size)))
@@ -207,14 +219,9 @@ def _run_epoch(
             sums[name] = sums.get(name, torch.zeros((), device=device)) + term.detach()
         if device.type == "cpu" or step % 50 == 0:
             progress.report(done + 1, float(loss.detach()), rate)
+    if bad := [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]:
+        raise _NotFiniteError(step, f"weights that are not finite ({bad[0]})", rate)
     return {name: float(total) / steps for name, total in sums.items()}
-
-
-def _channels_last(model: nn.Module) -> nn.Module:
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return model
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -3,16 +3,24 @@
 import copy
 
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from calibration.scheme import Scheme
 from pipeline.errors import RecipeError
 from pipeline.models import build_model
 from pipeline.models.trained import TrainedModel, load_weights, read_state
-from pipeline.training.fake_quantize import FakeQuantizeActivation, activation_quantizers, quantize_weight
-from pipeline.training.placement import ABSORBED, COMPUTED, DROPPED, KEEPS_GRID, WEIGHTED, belongs
-
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+from pipeline.training.fake_quantize import FakeQuantizeActivation, quantize_weight, restore_grids
+from pipeline.training.layout import UNTRACEABLE, fold_batch_norm
+from pipeline.training.placement import (
+    ABSORBED,
+    DROPPED,
+    KEEPS_GRID,
+    WEIGHTED,
+    belongs,
+    find_plain,
+    gives_sequence,
+    is_integer,
+    operands,
+)
 
 
 def make_quantized(model: nn.Module, scheme: Scheme) -> fx.GraphModule:
@@ -38,32 +46,11 @@ def make_quantized(model: nn.Module, scheme: Scheme) -> fx.GraphModule:
     return graph_module
 
 
-def fold_batch_norm(graph_module: fx.GraphModule) -> None:
-    """Fold each BatchNorm into the convolution or linear layer before it, where nobody else reads that layer."""
-    modules = dict(graph_module.named_modules())
-    for node in list(graph_module.graph.nodes):
-        norm = modules[node.target] if node.op == "call_module" else None
-        if not isinstance(norm, BatchNorm):
-            continue
-        before = node.args[0]
-        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
-            continue
-        layer = modules[str(before.target)]
-        called_once = sum(other.target == before.target for other in graph_module.graph.nodes) == 1
-        if not called_once or not isinstance(layer, WEIGHTED):
-            continue
-        _set_module(graph_module, str(before.target), _fused(layer, norm))
-        node.replace_all_uses_with(before)
-        graph_module.graph.erase_node(node)
-    graph_module.delete_all_unused_submodules()
-    graph_module.recompile()
-
-
 def _traced(model: nn.Module) -> fx.GraphModule:
     """Trace a copy: folding and rounding must not change the float model."""
     try:
         return fx.symbolic_trace(copy.deepcopy(model).eval())
-    except (fx.proxy.TraceError, TypeError) as error:
+    except UNTRACEABLE as error:
         raise RecipeError(
             f"student.model: expected a forward that can be traced; {_line_in_model(error)}: "
             f"{str(error).splitlines()[0]}. Take what depends on the values of tensors out of forward (a plain Python "
@@ -86,22 +73,13 @@ def _line_in_model(error: BaseException) -> str:
 def _drop(graph_module: fx.GraphModule) -> None:
     modules = dict(graph_module.named_modules())
     for node in list(graph_module.graph.nodes):
-        if belongs(node, DROPPED, modules):
-            node.replace_all_uses_with(node.args[0])
+        if not belongs(node, DROPPED, modules):
+            continue
+        is_on = node.op == "call_function" and node.kwargs.get("training", [*node.args, True, True][2]) is not False
+        if not is_on:
+            node.replace_all_uses_with(operands(node)[0])
             graph_module.graph.erase_node(node)
     graph_module.recompile()
-
-
-def _fused(layer: nn.Module, norm: BatchNorm) -> nn.Module:
-    if isinstance(layer, nn.Linear):
-        return fuse_linear_bn_eval(layer.eval(), norm.eval())
-    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-    return fuse_conv_bn_eval(layer.eval(), norm.eval(), isinstance(layer, nn.ConvTranspose2d))
-
-
-def _set_module(root: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(root.get_submodule(parent), name, module)
 
 
 def _weighted_layers(graph_module: fx.GraphModule) -> list[nn.Module]:
@@ -112,45 +90,70 @@ def _weighted_layers(graph_module: fx.GraphModule) -> list[nn.Module]:
 
 def _place_activations(graph_module: fx.GraphModule, nonnegative_codes: int) -> None:
     """Put a quantizer on every tensor that an integer operator reads or writes; graph outputs stay float."""
-    modules = dict(graph_module.named_modules())
-    graph = graph_module.graph
-    integer = (*WEIGHTED, *COMPUTED)
-    quantized: dict[fx.Node, str] = {}
-    for node in list(graph.nodes):
-        if belongs(node, KEEPS_GRID, modules):
-            source = node.args[0]
-            name = quantized.get(source) if isinstance(source, fx.Node) else None
-        elif belongs(node, ABSORBED, modules) and belongs(node.args[0], integer, modules):
-            name = _new_name(node)
-        elif belongs(node, integer, modules):
-            name = None if _only_reader_absorbs(node, modules) else _new_name(node)
-        else:
-            name = _new_name(node) if any(_reads_integers(u, integer, modules) for u in node.users) else None
-        if name is None or node.op == "output" or all(user.op == "output" for user in node.users):
-            continue
-        if name not in modules:
-            graph_module.add_module(name, FakeQuantizeActivation(nonnegative_codes))
-            modules[name] = graph_module.get_submodule(name)
-        with graph.inserting_after(node):
-            rounded = graph.call_module(name, (node,))
-        node.replace_all_uses_with(rounded, delete_user_cb=lambda user, rounded=rounded: user is not rounded)
-        quantized[rounded] = name
-    graph.lint()
+    placement = _Placement(graph_module)
+    for node in list(graph_module.graph.nodes):
+        inherited = placement.inherited_grid(node)
+        if inherited is not None and gives_sequence(node):
+            placement.grids[node] = inherited
+        elif inherited is not None or placement.starts_grid(node):
+            placement.insert(node, inherited, nonnegative_codes)
+    graph_module.graph.lint()
 
 
-def _only_reader_absorbs(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    return len(node.users) == 1 and belongs(next(iter(node.users)), ABSORBED, modules)
+class _Placement:
+    """Which tensor has which grid, while quantizers are put into a graph in the order of execution."""
 
+    def __init__(self, graph_module: fx.GraphModule) -> None:
+        self.grids: dict[fx.Node, str] = {}
+        self._graph_module = graph_module
+        self._modules = dict(graph_module.named_modules())
+        self._plain = find_plain(graph_module.graph)
 
-def _reads_integers(node: fx.Node, integer: tuple[object, ...], modules: dict[str, nn.Module]) -> bool:
-    """Return whether a reader computes in int8, itself or behind operators that only move its input."""
-    if belongs(node, KEEPS_GRID, modules):
-        return any(_reads_integers(user, integer, modules) for user in node.users)
-    return belongs(node, integer, modules)
+    def inherited_grid(self, node: fx.Node) -> str | None:
+        """Return the grid of what a node only moves."""
+        if not belongs(node, KEEPS_GRID, self._modules) or self._ends(node):
+            return None
+        return next((self.grids[value] for value in operands(node) if value in self.grids), None)
 
+    def starts_grid(self, node: fx.Node) -> bool:
+        """Return whether a node's output gets a grid of its own."""
+        if node in self._plain or gives_sequence(node) or self._ends(node):
+            return False
+        if self._is_integer(node):
+            return not (len(node.users) == 1 and self._is_absorbed(next(iter(node.users))))
+        return self._is_absorbed(node) or any(self._reads_integers(node, user) for user in node.users)
 
-def _new_name(node: fx.Node) -> str:
-    return f"quantize_{node.name}"
+    def insert(self, node: fx.Node, inherited: str | None, nonnegative_codes: int) -> None:
+        """Round the output of `node`; what moves a tensor takes its grid, and does not count in its range again."""
+        name = inherited or f"quantize_{node.name}"
+        if inherited is None:
+            self._graph_module.add_module(name, FakeQuantizeActivation(nonnegative_codes))
+            self._modules[name] = self._graph_module.get_submodule(name)
+        with self._graph_module.graph.inserting_after(node):
+            rounded = self._graph_module.graph.call_module(name, (node, True) if inherited else (node,))
+        node.replace_all_uses_with(rounded, delete_user_cb=lambda user: user is not rounded and user.op != "output")
+        self.grids[rounded] = name
+
+    def _is_integer(self, node: fx.Node) -> bool:
+        return is_integer(node, self._plain, self._modules)
+
+    def _is_absorbed(self, node: fx.Node) -> bool:
+        return belongs(node, ABSORBED, self._modules) and any(map(self._is_integer, operands(node)))
+
+    def _ends(self, node: fx.Node) -> bool:
+        """Return whether nobody but the graph's output reads a node, itself or behind operators that only move it."""
+        return node.op == "output" or all(
+            user.op == "output" or (belongs(user, KEEPS_GRID, self._modules) and self._ends(user))
+            for user in node.users
+        )
+
+    def _reads_integers(self, node: fx.Node, user: fx.Node) -> bool:
+        """Return whether `user` computes with `node` in int8, itself or behind operators that only move it."""
+        if node not in operands(user) or user in self._plain:
+            return False
+        if belongs(user, KEEPS_GRID, self._modules):
+            return any(self._reads_integers(user, reader) for reader in user.users)
+        return self._is_integer(user)
 
 
 def load_any(trained: TrainedModel, scheme: Scheme | None) -> nn.Module:
@@ -161,6 +164,5 @@ def load_any(trained: TrainedModel, scheme: Scheme | None) -> nn.Module:
     network = build_model(trained.model, checkpoint.image_shape[2], len(checkpoint.classes))
     quantized = make_quantized(network, scheme)
     load_weights(quantized, read_state(checkpoint.path), where=str(checkpoint.path))
-    for quantizer in activation_quantizers(quantized).values():
-        quantizer.restore()
+    restore_grids(quantized)
     return quantized.eval()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from pipeline.durable import write_durably
 from pipeline.errors import DataError
 
+RESUME_FILE = "resume.safetensors"
+
 
 def write_resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[float]) -> None:
     """Keep weights, buffers, optimizer state and the validation accuracy of every epoch so far."""
@@ -27,16 +29,26 @@ def read_resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
         return []
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            history: list[float] = json.loads(file.metadata()["history"])
+            history: list[float] = json.loads((file.metadata() or {})["history"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (safetensors.SafetensorError, OSError) as error:
-        raise DataError(f"{path}: the interrupted run's state is damaged: {error}. Remove its folder") from error
-    prefix = "model."
-    model.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        prefix = "model."
+        model.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{path}: expected the state of an interrupted training; got a damaged file ({reason}). "
+            "Remove the file, and training begins again"
+        ) from error
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, row, field = name.split(".", 2)
-            state.setdefault(int(row), {})[field] = value
+            state.setdefault(int(row), {})[field] = _laid_out_as(parameters[int(row)], value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return history
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a moment in its parameter's memory layout: fused optimizers (torch 2.13) pair them by place in memory."""
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value

@@ -11,6 +11,7 @@ from pipeline.artifacts import Checkpoint
 from pipeline.canonical import canonical, canonical_sha256
 from pipeline.distillation import AnyLoss
 from pipeline.errors import RecipeError
+from pipeline.models import AnyModel, build_model
 from pipeline.models.trained import TrainedModel, save_weights
 from pipeline.progress import OnProgress
 from pipeline.tasks import AnyTask
@@ -18,8 +19,10 @@ from pipeline.tasks.dataset import Dataset
 from pipeline.training.evaluate import accuracy_of
 from pipeline.training.fit import FitResult, TrainingData, fit
 from pipeline.training.objective import WeightedLosses
+from pipeline.training.outputs_folder import OutputsFolder
+from pipeline.training.resume import RESUME_FILE
 from pipeline.training.schedule import TrainingSchedule
-from pipeline.training.teacher_outputs import OutputsFolder, TeacherOutputs
+from pipeline.training.teacher_outputs import TeacherOutputs
 from pipeline.training.views import ViewedImages, ViewSchedule
 
 
@@ -30,6 +33,33 @@ class Teaching:
     teacher: TrainedModel | None
     losses: tuple[AnyLoss, ...]
     outputs: OutputsFolder
+
+
+def build_network(model: AnyModel, dataset: Dataset) -> nn.Module:
+    """Return the untrained network of a recipe, after one image of the data's shape went through it.
+
+    Raises:
+        RecipeError: the user's own model cannot be built, refuses the image, or gives no logits float[1, num_classes].
+    """
+    height, width, channels = dataset.train.images.shape[1:]
+    network = build_model(model, channels, len(dataset.classes))
+    was_training = network.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            logits = network.eval()(torch.zeros(1, channels, height, width))
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RecipeError(
+            f"{model.kind}: expected a model that takes images float32[1, {channels}, {height}, {width}]; got {reason}"
+        ) from error
+    expected = (1, len(dataset.classes))
+    got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != expected:
+        raise RecipeError(
+            f"{model.kind}: expected logits of shape {expected}, one a class of the data; got {got}. "
+            "Give the model as many outputs as task.data has classes"
+        )
+    return network.train(was_training)
 
 
 def run_training(
@@ -70,9 +100,10 @@ def run_training(
 
 
 def save_checkpoint(out_dir: Path, model: nn.Module, dataset: Dataset, result: FitResult) -> Checkpoint:
-    """Write `model.safetensors` and return what is known of it."""
+    """Write `model.safetensors` and return what is known of it; the state to resume from is not needed any more."""
     path = out_dir / "model.safetensors"
     digest = save_weights(path, model)
+    (out_dir / RESUME_FILE).unlink(missing_ok=True)
     height, width, channels = dataset.train.images.shape[1:]
     return Checkpoint(
         path=path,
@@ -95,7 +126,7 @@ def _outputs(task: AnyTask, teaching: Teaching, images: ViewedImages, views: Vie
         "data": canonical_sha256(canonical(task.data, "data")),
         "normalization": canonical_sha256(canonical(task.normalization, "normalization")),
         "views": f"padding {task.views.padding}, flip {task.views.flip}, seed {task.views.seed}",
-        "precision": "bf16 autocast, kept as fp16",
+        "precision": "bf16, BatchNorm folded, kept as fp16",
         "torch": torch.__version__,
     }
     return TeacherOutputs(teaching.outputs, key, teaching.teacher.load(), images, views)

@@ -27,7 +27,7 @@ def write_json(value: JsonValue) -> None:
 
 def show_outcome(console: Console, report: Report, folder: Path) -> None:
     """Print the verdict of every budget, the figures beside it, and where the files are."""
-    console.print(Text(_headline(report)))
+    console.print(Text(_headline(report)), soft_wrap=True)
     show_checks(console, report.checks, report.verdict)
     for name, path in (
         ("report", folder / "report.html"),
@@ -40,7 +40,7 @@ def show_outcome(console: Console, report: Report, folder: Path) -> None:
 def _headline(report: Report) -> str:
     head = f"{report.recipe} {report.version} on {report.deployment} ({report.target}, {report.precision})"
     if report.untrained:
-        return f"{head}: first answer, from the untrained student; nothing was trained"
+        return f"{head}: first answer, from the untrained student; nothing was trained (--train-anyway goes on)"
     if not report.accuracy:
         return head
     accuracy = report.accuracy

@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +32,6 @@ from targets.devices.device import Compiled, open_device
 from targets.target import RunOptions, Target
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-_LONGEST_CONTEXT = 160
 _JSON_VALUE: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
@@ -148,20 +148,16 @@ def _show(console: Console, request: LatencyRequest, measured: Measured) -> None
         ),
         soft_wrap=True,
     )
-    rows = _figures(latency)
-    if console.is_terminal:
-        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for name, _ in rows:
-            table.add_column(name, justify="right")
-        table.add_row(*(value for _, value in rows))
-        console.print(table)
-    else:
-        for name, value in rows:
-            console.print(Text(f"{name}: {value}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name, _ in _figures(latency):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(*(value for _, value in _figures(latency)))
+    console.print(table)
+    above = byte_words(latency.peak_bytes - latency.baseline_bytes)
+    console.print(Text(f"memory: {byte_words(latency.peak_bytes)} at the peak, {above} above the runtime alone"))
     console.print(Text(_executed(executed_figures(compiled.layers))), soft_wrap=True)
-    for name, said in latency.context.items():
-        if not isinstance(said, dict):
-            console.print(Text(f"{name}: {_brief(said)}", style="dim"), soft_wrap=True)
+    said = "; ".join(f"{name} {value}" for name, value in _flat(latency.context))
+    console.print(Text(f"context: {said}", style="dim"), soft_wrap=True)
     if measured.checks:
         show_checks(console, measured.checks, combine(check.verdict for check in measured.checks))
 
@@ -169,14 +165,12 @@ def _show(console: Console, request: LatencyRequest, measured: Measured) -> None
 def _figures(latency: LatencyProfile) -> list[tuple[str, str]]:
     samples_ms = latency.samples_ns / 1e6
     interval = quantiles.interval(samples_ms, 99)
-    shown = f"{interval[0]:.4g} to {interval[1]:.4g} ms" if interval else "none (needs 368 samples)"
+    shown = f"{interval[0]:.3g} to {interval[1]:.3g} ms" if interval else "needs 368 samples"
     return [
         *((f"p{p}", figure(quantiles.percentile_of(samples_ms, p), "ms")) for p in (50, 90, 99)),
-        ("p99, 95 % interval", shown),
+        ("95 % of the p99", shown),
         ("samples", f"{samples_ms.size:,}"),
-        ("load time", figure(quantiles.percentile_of(np.array(latency.load_ms), 50), "ms")),
-        ("peak memory", byte_words(latency.peak_bytes)),
-        ("above the runtime", byte_words(latency.peak_bytes - latency.baseline_bytes)),
+        ("load", figure(quantiles.percentile_of(np.array(latency.load_ms), 50), "ms")),
     ]
 
 
@@ -188,9 +182,13 @@ def _executed(executed: ExecutedFigures) -> str:
     return f"executed: {executed.num_operators} operators" + (f": {shown}" if shown else "")
 
 
-def _brief(said: object) -> str:
-    text = str(said)
-    return text if len(text) <= _LONGEST_CONTEXT else text[: _LONGEST_CONTEXT - 3] + "..."
+def _flat(context: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """List what the device said, nested tables as `before.governor`."""
+    for name, said in context.items():
+        if isinstance(said, dict):
+            yield from _flat(said, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", said
 
 
 def _as_json(request: LatencyRequest, measured: Measured) -> JsonValue:

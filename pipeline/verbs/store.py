@@ -3,12 +3,14 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.report.wording import byte_words, second_words
 from pipeline.store import Store
 from pipeline.store_folders import Removed, StoredResult
+from pipeline.training.outputs_folder import TEACHER_OUTPUTS, OutputsFolder
 from pipeline.verbs.output import console_for_people, write_json
 
 STORE_FOLDER = "store"
@@ -39,27 +41,34 @@ def run_show(build: Path, *, as_json: bool) -> int:
         console.print(table)
     total = byte_words(sum(result.size_bytes for result in results))
     console.print(Text(f"{build / STORE_FOLDER}: {len(results)} results, {total}"), soft_wrap=True)
+    outputs = _teacher_outputs(build)
+    console.print(Text(f"{outputs.path}: teacher outputs, {byte_words(outputs.size_bytes())}"), soft_wrap=True)
     return 0
 
 
 def run_prune(build: Path, days: int) -> int:
     """Remove what was not used for so many days, and what is damaged."""
-    return _tell(build, open_store(build).prune(days))
+    return _tell(build, open_store(build).prune(days), _teacher_outputs(build).prune(days))
 
 
 def run_clear(build: Path) -> int:
     """Remove everything."""
-    return _tell(build, open_store(build).clear())
+    return _tell(build, open_store(build).clear(), _teacher_outputs(build).prune(0))
 
 
-def _tell(build: Path, removed: Removed) -> int:
+def _teacher_outputs(build: Path) -> OutputsFolder:
+    return OutputsFolder(build / TEACHER_OUTPUTS)
+
+
+def _tell(build: Path, removed: Removed, outputs_bytes: int) -> int:
     in_use = f"; {removed.num_in_use} in use by a running process stay" if removed.num_in_use else ""
-    text = f"{build / STORE_FOLDER}: removed {removed.num_results} results, {byte_words(removed.size_bytes)}{in_use}"
+    results = f"{removed.num_results} results, {byte_words(removed.size_bytes)}{in_use}"
+    text = f"{build / STORE_FOLDER}: removed {results}, and {byte_words(outputs_bytes)} of teacher outputs"
     console_for_people(as_json=False).print(Text(text), soft_wrap=True)
     return 0
 
 
-def _as_json(result: StoredResult) -> dict[str, str | int]:
+def _as_json(result: StoredResult) -> JsonValue:
     return {
         "state": result.state,
         "stage": result.stage,

@@ -1,12 +1,16 @@
 """A recipe says what is wrong with it: where, what was expected, what came, what to do."""
 
+import json
+import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.recipe import Recipe, load_recipe, recipe_schema_json
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 GOOD = """
 name = "digits"
 version = "0.1.0"
@@ -205,6 +209,13 @@ def test_the_schema_in_the_docs_is_that_of_the_recipe() -> None:
         "from pipeline.recipe import recipe_schema_json as text; open('docs/recipe.schema.json', 'w').write(text())"
     )
     assert path.read_text("utf-8") == recipe_schema_json(), f'write it anew: .venv/bin/python -c "{command}"'
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_that_ship_are_valid_for_us_and_for_editors(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+    assert path.read_text("utf-8").startswith("#:schema ../docs/recipe.schema.json\n")
+    jsonschema.validate(tomllib.loads(path.read_text("utf-8")), json.loads(recipe_schema_json()))
 
 
 def test_every_key_of_a_recipe_is_described() -> None:

@@ -1,0 +1,84 @@
+"""The one quantize formula, against ONNX's QuantizeLinear and by hand."""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from calibration.affine import dequantize, quantize, scale_of_channels, scale_of_range, split_scale
+
+ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
+
+
+def quantize_by_onnx(values: np.ndarray, scale: float, zero_point: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes and values of QuantizeLinear and DequantizeLinear, as onnx's reference evaluator computes them."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xs"]
+    inputs.append(helper.make_tensor_value_info("z", ELEMENT_TYPES[dtype], None))
+    outputs = [
+        helper.make_tensor_value_info("q", ELEMENT_TYPES[dtype], None),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 21)]
+    )
+    onnx.checker.check_model(model)
+    feeds = {"x": values, "s": np.float32(scale), "z": np.array(zero_point, dtype)}
+    codes, back = ReferenceEvaluator(model).run(None, feeds)
+    return codes, back
+
+
+@pytest.mark.parametrize(("dtype", "zero_point"), [("uint8", 0), ("uint8", 128), ("int8", 0)])
+def test_codes_and_values_are_those_of_onnx(dtype: str, zero_point: int) -> None:
+    values = np.random.default_rng(0).normal(0, 4, 10_000).astype(np.float32)
+    scale = 2.0**-5  # a power of two: no rounding of the division can differ
+    codes, back = quantize_by_onnx(values, scale, zero_point, dtype)
+    np.testing.assert_array_equal(quantize(values, np.float32(scale), zero_point, dtype), codes)
+    np.testing.assert_array_equal(dequantize(codes, np.float32(scale), zero_point), back)
+
+
+def test_halves_round_to_even_and_codes_saturate() -> None:
+    values = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 300, -300], np.float32)
+    assert quantize(values, np.float32(1), 0, "int8").tolist() == [0, 2, 2, 0, -2, 127, -128]
+    assert quantize(values, np.float32(1), 0, "uint8").tolist() == [0, 2, 2, 0, 0, 255, 0]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_a_range_fits_its_codes_to_half_a_step(low: float, width: float) -> None:
+    high = low + width
+    nonnegative = low >= 0
+    scale = scale_of_range(low, high, nonnegative=nonnegative)
+    ends = np.array([low, high])
+    back = dequantize(quantize(ends, np.float64(scale), 0, "uint8" if nonnegative else "int8"), np.float64(scale), 0)
+    assert np.abs(back - ends).max() <= scale * 0.5 + 1e-6 * np.abs(ends).max()  # float32 has 24 bits
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "nonnegative"),
+    [(1.0, 0.0, True), (float("nan"), 1.0, False), (0.0, float("inf"), True), (-1, 1, True)],
+)
+def test_a_range_that_is_none_is_refused(low: float, high: float, nonnegative: bool) -> None:
+    with pytest.raises(ValueError, match=r"expected a .*range .*; got \["):
+        scale_of_range(low, high, nonnegative=nonnegative)
+
+
+def test_scales_of_channels_are_largest_over_127_and_never_zero() -> None:
+    weights = np.array([[[1.0, -2.54]], [[0.0, 0.0]]], np.float32)
+    scales = scale_of_channels(weights, axis=0)
+    np.testing.assert_allclose(scales, [0.02, 2.0**-40], rtol=1e-6)
+    np.testing.assert_allclose(scale_of_channels(weights, axis=2), [1 / 127, 0.02], rtol=1e-6)
+    np.testing.assert_allclose(scale_of_channels(weights, axis=0, bits=4)[0], 2.54 / 7, rtol=1e-6)
+
+
+def test_a_signed_grid_keeps_its_codes_in_uint8_and_an_unsigned_one_loses_a_bit_in_int8() -> None:
+    assert split_scale(0.1, "int8", "uint8") == (0.1, 128)
+    assert split_scale(0.1, "uint8", "uint8") == (0.1, 0)
+    scale, zero_point = split_scale(0.1, "uint8", "int8")
+    assert zero_point == 0
+    assert scale * 127 == pytest.approx(0.1 * 255)

@@ -1,0 +1,158 @@
+"""The whole chain on the working fake target: one short deploy that many claims look at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pipeline.chain import deploy, plan
+from pipeline.measuring.verdict import Verdict
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.release.verify import verify_release
+from pipeline.report.report import Report, read_report
+from targets.errors import DeviceError
+
+RECIPE = """
+name = "tiny"
+version = "1.2.3"
+license = "Apache-2.0"
+
+[task]
+kind = "classification"
+data = { kind = "digits" }
+normalization = { mean = [0.3], std = [0.37] }
+
+[teacher]
+model = { kind = "resnet", depth = 8, width = 8 }
+training = { epochs = 2, precision = "32-true" }
+
+[student]
+model = { kind = "resnet", depth = 8, width = 4 }
+
+[distillation]
+training = { epochs = 2, precision = "32-true" }
+losses = [{ kind = "cross_entropy" }, { kind = "kd" }]
+
+[quantization]
+training = { epochs = 1, learning_rate = 0.001, precision = "32-true" }
+losses = [{ kind = "kd", temperature = 1.0 }]
+calibration = { samples = 64 }
+
+[[deployments]]
+name = "fake"
+target = { kind = "null" }
+budget = { latency = { max_ms = 1000.0, percentile = 50 }, parity = { min_agreement = 0.9 } }
+profile = { min_samples = 16 }
+
+[[deployments]]
+name = "far"
+target = { kind = "tensorrt" }
+device = "nowhere"
+budget = { latency = { max_ms = 1.0 } }
+"""
+MISSED = "deployments.fake.budget.latency.max_ms=0.0001"
+TRAINED = {"train_teacher", "distill_student"}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A recipe on disk and the build folder of its deploys."""
+
+    recipe: Path
+    build: Path
+
+    def load(self, *overrides: str) -> Recipe:
+        return load_recipe(self.recipe, overrides)
+
+    def deploy(self, *overrides: str, build: Path | None = None, train_anyway: bool = False) -> Report:
+        recipe = self.load(*overrides)
+        console = Console(quiet=True)
+        folder = build or self.build
+        return deploy(recipe, recipe.deployments[0], build=folder, train_anyway=train_anyway, console=console)
+
+    def release(self, build: Path | None = None) -> Path:
+        return (build or self.build) / "tiny" / "fake" / "release" / "tiny-1.2.3-fake.zip"
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("chain")
+    (folder / "tiny.toml").write_text(RECIPE)
+    return Bench(folder / "tiny.toml", folder / "build")
+
+
+@pytest.fixture(scope="module")
+def first(bench: Bench) -> Report:
+    return bench.deploy()
+
+
+def test_every_stage_runs_and_the_gate_opens(first: Report) -> None:
+    names = [stage.name for stage in first.stages]
+    assert names[-3:] == ["check_parity", "measure_accuracy", "profile_latency"]
+    assert names.index("train_teacher") < names.index("distill_student") < names.index("check_parity")
+    assert first.verdict is Verdict.PASS
+
+
+def test_a_passed_deployment_leaves_a_release_that_verifies_and_its_report(first: Report, bench: Bench) -> None:
+    assert verify_release(bench.release()).ok
+    assert read_report((bench.build / "tiny" / "fake" / "report.json").read_text()) == first
+    assert "http" not in (bench.build / "tiny" / "fake" / "report.html").read_text()
+
+
+def test_the_first_answer_comes_before_training(first: Report) -> None:
+    names = [stage.name for stage in first.stages]
+    assert names.index("profile_latency") < names.index("train_teacher")
+
+
+def test_the_device_agrees_with_the_trained_model(first: Report) -> None:
+    assert first.parity is not None
+    assert first.accuracy is not None
+    assert first.parity.onnx_vs_device.top1_agreement == 1.0
+    assert first.accuracy.num_samples == 360
+    assert first.accuracy.on_device == pytest.approx(first.accuracy.quantized, abs=2 / 360)  # codes can flip by one
+
+
+def test_a_second_deploy_computes_nothing_and_measures_anew(first: Report, bench: Bench) -> None:
+    again = bench.deploy()
+    fresh = {stage.name for stage in again.stages if not stage.cached}
+    assert fresh == {"check_parity", "measure_accuracy", "profile_latency"}
+    assert again.artifact == first.artifact
+
+
+def test_a_budget_that_the_untrained_student_misses_ends_the_run(bench: Bench, tmp_path: Path) -> None:
+    report = bench.deploy(MISSED, build=tmp_path)
+    assert report.verdict is Verdict.FAIL
+    assert report.untrained
+    assert TRAINED.isdisjoint(stage.name for stage in report.stages)
+    assert not bench.release(tmp_path).parent.exists()
+
+
+def test_train_anyway_goes_on_and_still_releases_nothing(first: Report, bench: Bench) -> None:
+    report = bench.deploy(MISSED, train_anyway=True)
+    assert report.verdict is Verdict.FAIL
+    assert not report.untrained
+    assert not bench.release().exists()
+    assert (bench.build / "tiny" / "fake" / "earlier_release" / bench.release().name).exists()
+
+
+def test_a_float_deployment_shares_the_float_student(first: Report, bench: Bench) -> None:
+    report = bench.deploy('deployments.fake.precision="fp32"')
+    assert "train_quantized" not in {stage.name for stage in report.stages}
+    assert {stage.name for stage in report.stages if stage.cached} >= TRAINED
+
+
+def test_a_device_that_is_not_there_ends_the_run_before_training(bench: Bench, tmp_path: Path) -> None:
+    recipe = bench.load()
+    with pytest.raises(DeviceError, match="nowhere"):
+        deploy(recipe, recipe.deployments[1], build=tmp_path, console=Console(quiet=True))
+    assert not list((tmp_path / "store").rglob("*.safetensors"))
+
+
+def test_a_plan_says_what_is_stale_and_why(first: Report, bench: Bench) -> None:
+    recipe = bench.load("distillation.training.epochs=3")
+    stages = {stage.name: stage for stage in plan(recipe, recipe.deployments[0], build=bench.build)}
+    assert stages["train_teacher"].state == "cached"
+    assert stages["distill_student"].reason == "training.epochs: 2 -> 3"
+    assert stages["train_quantized"].state == "waits"
+    assert stages["profile_latency"].state == "measure"
