@@ -5,33 +5,28 @@ from pathlib import Path
 
 from rich.console import Console
 
-from calibration.scheme import Scheme
 from pipeline.artifacts import Checkpoint, CompiledModel, OnnxModel
-from pipeline.budget import Protocol
 from pipeline.locks import held
-from pipeline.measuring.verdict import Check, Verdict
+from pipeline.measuring.verdict import Verdict
 from pipeline.models.trained import TrainedModel
+from pipeline.on_device import OnDevice, options_of
 from pipeline.publish import Findings, publish
 from pipeline.recipe import Deployment, Recipe
 from pipeline.report.report import Report
-from pipeline.run import PlannedStage, Run, Stages, device_or_missing, open_plan, open_run
+from pipeline.run import PlannedStage, Run, Stages, device_or_missing, open_plan, open_run, work_folder
 from pipeline.stages.check_budget import check_budget, first_answer
-from pipeline.stages.check_parity import Runtime, check_parity
 from pipeline.stages.compile_model import Site, compile_model
 from pipeline.stages.distill_student import distill_student
 from pipeline.stages.export_onnx import export_onnx
 from pipeline.stages.initialize_student import initialize_student
 from pipeline.stages.load_teacher import load_teacher
-from pipeline.stages.measure_accuracy import ChainPredictions, measure_accuracy
+from pipeline.stages.measure_accuracy import ChainPredictions
 from pipeline.stages.predict import predict
-from pipeline.stages.profile_latency import profile_latency
 from pipeline.stages.train_quantized import train_quantized
 from pipeline.stages.train_teacher import train_teacher
 from pipeline.training.student_run import Teaching
 from pipeline.user_files import find_file
-from targets import reference_target
 from targets.devices.device import open_device
-from targets.target import RunOptions
 
 FIRST_ANSWER_SECONDS = 20.0
 """What the first answer may spend on sampling; the final profile has the deployment's own limit."""
@@ -54,15 +49,15 @@ def deploy(
     folder = build / recipe.name / deployment.name
     run = open_run(console, build)
     with held(build / recipe.name / "lock", f"deploying {recipe.name} to {deployment.name}", run.wait):
-        site = probe(deployment, build)
+        site = probe(deployment, run.work)
         run.say(f"{deployment.name}: {deployment.target.kind} {site.facts.identity['runtime_version']} answers")
         if will_train(recipe, deployment, build):
             first = check_feasibility(recipe, deployment, site, run)
             if any(check.verdict is Verdict.FAIL for check in first.checks) and not train_anyway:
                 return publish(recipe, deployment, first, run, folder=folder)
         models = train_models(recipe, deployment, run)
-        model, compiled = compile_for(recipe, deployment, models.shipped, models.scheme, site, run)
-        findings = measure(recipe, deployment, models, model, compiled, site, run)
+        model, compiled = compile_for(recipe, deployment, models.shipped, site, run)
+        findings = measure(recipe, models, OnDevice(recipe.task, deployment, model, compiled, site, run), run)
         return publish(recipe, deployment, findings, run, folder=folder, accept_undecided=accept_undecided)
 
 
@@ -71,8 +66,8 @@ def plan(recipe: Recipe, deployment: Deployment, *, build: Path) -> list[Planned
     planned = open_plan(build)
     models = train_models(recipe, deployment, planned)
     with device_or_missing(planned, "compile_model"):
-        site = probe(deployment, build)
-        compile_for(recipe, deployment, models.shipped, models.scheme, site, planned)
+        site = probe(deployment, work_folder(build))
+        compile_for(recipe, deployment, models.shipped, site, planned)
     return [*planned.stages, *(PlannedStage(name, "measure", "always fresh") for name in MEASUREMENTS)]
 
 
@@ -81,21 +76,20 @@ MEASUREMENTS = ("check_parity", "measure_accuracy", "profile_latency")
 
 @dataclass(frozen=True)
 class Models:
-    """What training gives: the chain's models, and which of them ships on which grid."""
+    """What training gives; the quantized student ships, or the float one."""
 
     teacher: TrainedModel
     student: TrainedModel
     shipped: TrainedModel
-    scheme: Scheme | None
 
 
-def probe(deployment: Deployment, build: Path) -> Site:
+def probe(deployment: Deployment, work: Path) -> Site:
     """Reach the device and its runtime before anything else is done.
 
     Raises:
         DeviceError: it does not answer, or lacks the runtime.
     """
-    device = open_device(deployment.device, (build / "work").absolute())
+    device = open_device(deployment.device, work)
     return Site(device, device.probe(deployment.target))
 
 
@@ -110,30 +104,13 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
     """Profile the untrained, calibrated, quantized student: a first answer before hours are spent."""
     run.say("first answer: the untrained student on the device")
     seed = recipe.distillation.training.seed
-    untrained = TrainedModel(
-        recipe.student.model, run.stage(initialize_student, recipe.task, recipe.student.model, seed)
-    )
-    scheme = deployment.target.scheme if deployment.precision == "int8" else None
-    shipped = quantize(recipe, untrained, scheme, Teaching(None, (), run.outputs), run, epochs=0)
-    model, compiled = compile_for(recipe, deployment, shipped, scheme, site, run)
-    budget, protocol = deployment.budget, deployment.profile
-    seconds = min(protocol.max_seconds, FIRST_ANSWER_SECONDS)
-    latency = run.measure(
-        "profile_latency",
-        lambda on_progress: profile_latency(
-            compiled,
-            deployment.target,
-            site.device,
-            options_of(deployment),
-            budget=budget.latency,
-            protocol=Protocol(max_seconds=seconds, min_samples=protocol.min_samples),
-            processing=recipe.task.normalization.processing(),
-            on_progress=lambda num_samples, spent: on_progress(round(spent), round(seconds)),
-        ),
-    )
-    checks = first_answer(budget, latency=latency, size_bytes=compiled.size_bytes)
-    lineage = {"student": untrained.checkpoint.sha256, "onnx": model.sha256}
-    return Findings(model, compiled, latency, checks, lineage, classes=untrained.checkpoint.classes, untrained=True)
+    student = TrainedModel(recipe.student.model, run.stage(initialize_student, recipe.task, recipe.student.model, seed))
+    shipped = quantize(recipe, deployment, student, Teaching(None, (), run.outputs), run, epochs=0)
+    model, compiled = compile_for(recipe, deployment, shipped, site, run)
+    latency = OnDevice(recipe.task, deployment, model, compiled, site, run).latency(at_most_s=FIRST_ANSWER_SECONDS)
+    checks = first_answer(deployment.budget, latency=latency, size_bytes=compiled.size_bytes)
+    lineage = {"student": student.checkpoint.sha256, "onnx": model.sha256}
+    return Findings(model, compiled, latency, checks, lineage, classes=student.checkpoint.classes, untrained=True)
 
 
 def train_models(recipe: Recipe, deployment: Deployment, stages: Stages) -> Models:
@@ -147,11 +124,10 @@ def train_models(recipe: Recipe, deployment: Deployment, stages: Stages) -> Mode
         Teaching(teacher, recipe.distillation.losses, stages.outputs),
     )
     student = TrainedModel(recipe.student.model, student_checkpoint)
-    if deployment.precision == "fp32" or recipe.quantization is None:
-        return Models(teacher, student, student, None)
-    scheme = deployment.target.scheme
-    teaching = Teaching(teacher, recipe.quantization.losses, stages.outputs)
-    return Models(teacher, student, quantize(recipe, student, scheme, teaching, stages), scheme)
+    losses = recipe.quantization.losses if recipe.quantization else ()
+    return Models(
+        teacher, student, quantize(recipe, deployment, student, Teaching(teacher, losses, stages.outputs), stages)
+    )
 
 
 def teach(recipe: Recipe, stages: Stages) -> Checkpoint:
@@ -166,16 +142,16 @@ def teach(recipe: Recipe, stages: Stages) -> Checkpoint:
 
 def quantize(
     recipe: Recipe,
+    deployment: Deployment,
     student: TrainedModel,
-    scheme: Scheme | None,
     teaching: Teaching,
     stages: Stages,
     *,
     epochs: int | None = None,
 ) -> TrainedModel:
-    """Train a float student on a grid; `epochs` over the recipe's own (0: calibrate only)."""
+    """Train a float student on the target's grid, where int8 ships; `epochs` over the recipe's (0: calibrate only)."""
     quantization = recipe.quantization
-    if scheme is None or quantization is None:
+    if deployment.precision == "fp32" or quantization is None:
         return student
     training = quantization.training
     checkpoint = stages.stage(
@@ -185,103 +161,38 @@ def quantize(
         training if epochs is None else training.model_copy(update={"epochs": epochs}),
         teaching,
         calibration=quantization.calibration,
-        scheme=scheme,
+        scheme=deployment.target.scheme,
     )
-    return TrainedModel(student.model, checkpoint)
+    return TrainedModel(student.model, checkpoint, deployment.target.scheme)
 
 
 def compile_for(
-    recipe: Recipe, deployment: Deployment, shipped: TrainedModel, scheme: Scheme | None, site: Site, stages: Stages
+    recipe: Recipe, deployment: Deployment, shipped: TrainedModel, site: Site, stages: Stages
 ) -> tuple[OnnxModel, CompiledModel]:
     """Export in the form that the target fuses, and compile on the device."""
     target = deployment.target
-    model = stages.stage(
-        export_onnx,
-        shipped,
-        recipe.export,
-        scheme=scheme,
-        encoding=target.encoding if scheme else None,
-        highest_opset=target.highest_opset,
-    )
+    encoding = target.encoding if shipped.scheme else None
+    model = stages.stage(export_onnx, shipped, recipe.export, encoding=encoding, highest_opset=target.highest_opset)
     return model, stages.stage(compile_model, model, target, site, options_of(deployment))
 
 
-def measure(
-    recipe: Recipe,
-    deployment: Deployment,
-    models: Models,
-    model: OnnxModel,
-    compiled: CompiledModel,
-    site: Site,
-    run: Run,
-) -> Findings:
+def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Findings:
     """Measure parity, accuracy and latency on the device, and judge every budget."""
-    task, target, device, options = recipe.task, deployment.target, site.device, options_of(deployment)
+    budget, compiled = on_device.deployment.budget, on_device.compiled
     predictions = ChainPredictions(
-        teacher=run.stage(predict, task, models.teacher, None),
-        student=run.stage(predict, task, models.student, None),
-        quantized=run.stage(predict, task, models.shipped, models.scheme) if models.scheme else None,
+        teacher=run.stage(predict, recipe.task, models.teacher),
+        student=run.stage(predict, recipe.task, models.student),
+        quantized=run.stage(predict, recipe.task, models.shipped) if models.shipped.scheme else None,
     )
-    host = open_device("local", run.store.root.parent / "work")
-    parity = run.measure(
-        "check_parity",
-        lambda on_progress: check_parity(
-            task,
-            models.shipped,
-            models.scheme,
-            model=model,
-            compiled=compiled,
-            reference=Runtime(reference_target(), host, RunOptions()),
-            runtime=Runtime(target, device, options),
-        ),
-    )
-    accuracy = run.measure(
-        "measure_accuracy",
-        lambda on_progress: measure_accuracy(
-            task,
-            compiled,
-            predictions,
-            model=model,
-            target=target,
-            device=device,
-            options=options,
-            on_progress=on_progress,
-        ),
-    )
-    latency = run.measure(
-        "profile_latency",
-        lambda on_progress: profile_latency(
-            compiled,
-            target,
-            device,
-            options,
-            budget=deployment.budget.latency,
-            protocol=deployment.profile,
-            processing=task.normalization.processing(),
-            on_progress=lambda num_samples, spent: on_progress(round(spent), round(deployment.profile.max_seconds)),
-        ),
-    )
-    checks: tuple[Check, ...] = check_budget(
-        deployment.budget, parity=parity, accuracy=accuracy, latency=latency, size_bytes=compiled.size_bytes
-    )
+    parity = on_device.parity(models.shipped)
+    accuracy = on_device.accuracy(predictions)
+    latency = on_device.latency()
+    checks = check_budget(budget, parity=parity, accuracy=accuracy, latency=latency, size_bytes=compiled.size_bytes)
     lineage = {
         "teacher": models.teacher.checkpoint.sha256,
         "student": models.student.checkpoint.sha256,
         "shipped": models.shipped.checkpoint.sha256,
-        "onnx": model.sha256,
+        "onnx": on_device.model.sha256,
     }
-    return Findings(
-        model,
-        compiled,
-        latency,
-        checks,
-        lineage,
-        classes=models.student.checkpoint.classes,
-        accuracy=accuracy,
-        parity=parity,
-    )
-
-
-def options_of(deployment: Deployment) -> RunOptions:
-    """Return how the deployment's models run: floats stay float32 beside int8, so that figures compare."""
-    return RunOptions(threads=deployment.threads, precision="fp32")
+    classes = models.student.checkpoint.classes
+    return Findings(on_device.model, compiled, latency, checks, lineage, classes, accuracy=accuracy, parity=parity)

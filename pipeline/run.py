@@ -51,6 +51,8 @@ class Run:
     store: Store
     progress: Progress
     outputs: OutputsFolder
+    work: Path
+    """Where jobs on this machine keep their files while they run."""
     stages: list[StageFigures] = field(default_factory=list)
 
     def stage(
@@ -99,7 +101,7 @@ def open_run(console: Console, build: Path) -> Run:
             f"{build}: expected a folder that can be written; got: {error.strerror}. Name another with --build"
         ) from error
     store = Store(build / "store", on_stage=lambda event: _tell(console, event))
-    return Run(console, store, progress_on(console), _outputs(build))
+    return Run(console, store, progress_on(console), _outputs(build), work_folder(build))
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,11 @@ def _missing(value: object) -> Iterator[Missing]:
     elif is_dataclass(value) and not isinstance(value, type):
         for item in fields(value):
             yield from _missing(getattr(value, item.name))
+
+
+def work_folder(build: Path) -> Path:
+    """Return where jobs on this machine keep their files."""
+    return (build / "work").absolute()
 
 
 def _outputs(build: Path) -> OutputsFolder:

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from calibration.scheme import Scheme
 from pipeline.artifacts import Checkpoint
 from pipeline.durable import write_durably
 from pipeline.errors import DataError
@@ -34,9 +35,11 @@ class TrainedModel:
 
     model: AnyModel
     checkpoint: Checkpoint
+    scheme: Scheme | None = None
+    """The grid that it was trained on; None for a float model."""
 
     def load(self) -> nn.Module:
-        """Return the network with its weights, in eval mode."""
+        """Return the float network with its weights, in eval mode."""
         module = build_model(self.model, self.checkpoint.image_shape[2], len(self.checkpoint.classes))
         load_weights(module, read_state(self.checkpoint.path), where=str(self.checkpoint.path))
         return module.eval()

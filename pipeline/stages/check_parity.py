@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.scheme import Scheme
 from pipeline.artifacts import CompiledModel, Hop, OnnxModel, Parity
 from pipeline.models.trained import TrainedModel
 from pipeline.tasks import AnyTask
@@ -34,7 +33,6 @@ class Runtime:
 def check_parity(
     task: AnyTask,
     trained: TrainedModel,
-    scheme: Scheme | None,
     *,
     model: OnnxModel,
     compiled: CompiledModel,
@@ -45,8 +43,7 @@ def check_parity(
 
     Args:
         task: gives images and normalization.
-        trained: what was exported; quantized with `scheme`.
-        scheme: None for a float model.
+        trained: what was exported.
         model: its ONNX file.
         compiled: what runs on the device.
         reference: evaluates ONNX as written.
@@ -59,7 +56,7 @@ def check_parity(
     split = cut.take(np.arange(min(PARITY_SAMPLES, len(cut))))
     processing = task.normalization.processing()
     images = processing.preprocess(split.images)
-    in_torch = evaluate_logits(load_any(trained, scheme), split, processing)
+    in_torch = evaluate_logits(load_any(trained), split, processing)
     in_onnx = reference.logits(model.path, model.input.name, images)
     on_device = runtime.logits(compiled.path, model.input.name, images)
     return Parity(torch_vs_onnx=compare(in_torch, in_onnx), onnx_vs_device=compare(in_onnx, on_device))

@@ -15,7 +15,7 @@ from onnx_ir.passes.common import CheckerPass
 from pydantic import Field
 from torch import nn
 
-from calibration.scheme import Encoding, Scheme
+from calibration.scheme import Encoding
 from pipeline.artifacts import OnnxModel
 from pipeline.errors import RecipeError
 from pipeline.export.encode import encode
@@ -46,7 +46,6 @@ def export_onnx(
     trained: TrainedModel,
     export: Export,
     *,
-    scheme: Scheme | None,
     encoding: Encoding | None,
     highest_opset: int,
 ) -> OnnxModel:
@@ -54,9 +53,8 @@ def export_onnx(
 
     Args:
         out_dir: gets the file.
-        trained: float model, or quantized one with `scheme` and `encoding`.
+        trained: float model, or quantized one with `encoding`.
         export: opset and batch.
-        scheme: the grid that the model was trained on; None for a float model.
         encoding: the form of Q/DQ that the target fuses; None for a float model.
         highest_opset: the highest that the target reads.
 
@@ -66,7 +64,7 @@ def export_onnx(
     height, width, channels = trained.checkpoint.image_shape
     opset = min(export.opset, highest_opset)
     example = torch.zeros(1 if export.batch == "static" else 2, channels, height, width)
-    model = _exported(load_any(trained, scheme), example, opset, is_dynamic=export.batch == "dynamic")
+    model = _exported(load_any(trained), example, opset, is_dynamic=export.batch == "dynamic")
     tidy(model, name="edgeproof")
     if encoding is not None:
         encode(model.graph, encoding)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import safetensors.numpy
 
-from calibration.scheme import Scheme
 from pipeline.artifacts import Predictions
 from pipeline.models.trained import TrainedModel
 from pipeline.tasks import AnyTask
@@ -16,10 +15,10 @@ STAGE_VERSION = 1
 TOOLCHAIN = ("torch", "numpy")
 
 
-def predict(out_dir: Path, task: AnyTask, trained: TrainedModel, scheme: Scheme | None) -> Predictions:
-    """Return the logits of every test image; `scheme` where the checkpoint is a quantized student's."""
+def predict(out_dir: Path, task: AnyTask, trained: TrainedModel) -> Predictions:
+    """Return the logits of every test image."""
     dataset = task.load()
-    logits = evaluate_logits(load_any(trained, scheme), dataset.test, task.normalization.processing())
+    logits = evaluate_logits(load_any(trained), dataset.test, task.normalization.processing())
     path = out_dir / "logits.safetensors"
     safetensors.numpy.save_file({"logits": logits}, path)
     return Predictions(path, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -80,7 +80,7 @@ def _read_batch(path: Path) -> Split:
 
 def _read_archive(path: Path) -> Split:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             blob, offsets, labels = archive["jpeg"], archive["offsets"], archive["labels"]
         if len(offsets) != len(labels) + 1:
             raise ValueError(f"{len(labels)} labels and {len(offsets)} offsets, which should be one more")

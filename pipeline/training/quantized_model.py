@@ -156,13 +156,13 @@ class _Placement:
         return self._is_integer(user)
 
 
-def load_any(trained: TrainedModel, scheme: Scheme | None) -> nn.Module:
-    """Return a float model (no scheme), or a quantized one as it was trained, with its weights, in eval mode."""
-    if scheme is None:
+def load_any(trained: TrainedModel) -> nn.Module:
+    """Return a float model, or a quantized one as it was trained, with its weights, in eval mode."""
+    if trained.scheme is None:
         return trained.load()
     checkpoint = trained.checkpoint
     network = build_model(trained.model, checkpoint.image_shape[2], len(checkpoint.classes))
-    quantized = make_quantized(network, scheme)
+    quantized = make_quantized(network, trained.scheme)
     load_weights(quantized, read_state(checkpoint.path), where=str(checkpoint.path))
     restore_grids(quantized)
     return quantized.eval()

@@ -1,0 +1,1 @@
+"""What tests of the pipeline share; its folder is where they import helpers from."""
