@@ -71,7 +71,7 @@ class UserObject(FromRecipeFolder):
         """Digest of the file's content, the name and the arguments."""
         name = self.kind.rpartition(":")[2]
         arguments = self.model_dump_json(include={"arguments"})
-        return f"{name}@{file_digest(self.path)}{arguments}"
+        return hashlib.sha256(f"{name}@{file_digest(self.path)}{arguments}".encode()).hexdigest()
 
     @cached_property
     def _object(self) -> object:

@@ -88,8 +88,8 @@ class _Rewriter:
             self._initializer(f"{name}.scale", np.ascontiguousarray(scale)),
             self._initializer(f"{name}.zero_point", np.zeros(bias.shape, np.int32)),
         ]
-        dequantized = ir.node("DequantizeLinear", inputs, {"axis": 0}, name=f"dequantize_{name}")
-        dequantized.outputs[0].name = f"{name}.dequantized"
+        dequantized = ir.node("DequantizeLinear", inputs, {"axis": 0}, name=f"dequantize_{inputs[0].name}")
+        dequantized.outputs[0].name = f"{inputs[0].name}.dequantized"
         self.graph.insert_before(node, dequantized)
         node.replace_input_with(2, dequantized.outputs[0])
 

@@ -13,7 +13,7 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import CheckerPass
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from calibration.scheme import Encoding
 from pipeline.artifacts import OnnxModel
@@ -88,7 +88,7 @@ def export_onnx(
 def _exported(network: nn.Module, example: torch.Tensor, opset: int, *, is_dynamic: bool) -> ir.Model:
     shapes = ({0: torch.export.Dim("batch")},) if is_dynamic else None
     try:
-        with _quiet():
+        with _quiet(), _shapes_of_fake_quantization():
             program = torch.onnx.export(
                 network,
                 (example,),
@@ -108,6 +108,18 @@ def _exported(network: nn.Module, example: torch.Tensor, opset: int, *, is_dynam
         ) from error
     assert program is not None
     return program.model
+
+
+@contextlib.contextmanager
+def _shapes_of_fake_quantization() -> Iterator[None]:
+    """Tell torch.export the shapes that fake quantization gives: torch 2.13 knows them for static shapes only."""
+
+    def give_shapes(x: Tensor, *grid: object) -> tuple[Tensor, Tensor]:
+        return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+
+    with torch.library._scoped_library("aten", "IMPL", "Meta") as library:
+        library.impl("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", give_shapes)
+        yield
 
 
 @contextlib.contextmanager
