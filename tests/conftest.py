@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+for name, value in (("OMP_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "passive")):
+    os.environ.setdefault(
+        name, value
+    )  # on tensors as small as these, threads only wait for each other: 15 times slower
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -53,9 +53,11 @@ class _Rewriter:
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)] if scale.ndim else []
         codes = quantize(weight, scale.reshape(shape), int(zero_point.flat[0]), zero_point.dtype.name)
-        assert node.inputs[0] is not None
-        folded = self._initializer(f"{_plain_name(node.inputs[0])}", codes)
-        ir.convenience.replace_all_uses_with(node.outputs[0], folded)
+        source = node.inputs[0]
+        assert source is not None
+        name = _plain_name(source)
+        source.name = f"{name}.float"  # unused from now on, and removed with all that is
+        ir.convenience.replace_all_uses_with(node.outputs[0], self._initializer(name, codes))
         self.graph.remove(node, safe=True)
 
     def rewrite_activation(self, node: ir.Node) -> None:

@@ -24,7 +24,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts put the weights."""
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What wrappers put before every name."""
-PICKLED = re.compile(r"(?:GLOBAL|Unsupported class|Unsupported global:?) ([\w.]+)")
+PICKLED = re.compile(r"(?:GLOBAL|Unsupported class) ([\w.]+)")
 """Names an object in torch's refusal (2.13)."""
 SHOWN = 5
 

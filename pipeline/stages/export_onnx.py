@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import onnx
+import onnx.version_converter
 import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import CheckerPass
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -30,6 +30,8 @@ TOOLCHAIN = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 
 INPUT, OUTPUT = "image", "logits"
 IR_VERSION = 10
+LOWEST_EXPORTED = 18
+"""The exporter's own opset (torch 2.13): what is older is converted from it, after what only it needs is gone."""
 
 
 class Export(RecipePart):
@@ -64,15 +66,16 @@ def export_onnx(
     height, width, channels = trained.checkpoint.image_shape
     opset = min(export.opset, highest_opset)
     example = torch.zeros(1 if export.batch == "static" else 2, channels, height, width)
-    model = _exported(load_any(trained), example, opset, is_dynamic=export.batch == "dynamic")
+    exported_opset = max(opset, LOWEST_EXPORTED)
+    model = _exported(load_any(trained), example, exported_opset, is_dynamic=export.batch == "dynamic")
     tidy(model, name="edgeproof")
     if encoding is not None:
         encode(model.graph, encoding)
         tidy(model, name="edgeproof")
-    model.ir_version = IR_VERSION
-    CheckerPass(full_check=True)(model)
+    proto = _lowered(ir.to_proto(model), opset)
+    onnx.checker.check_model(proto, full_check=True)
     path = out_dir / "model.onnx"
-    onnx.save(ir.to_proto(model), path)
+    onnx.save(proto, path)
     batch = 1 if export.batch == "static" else None
     return OnnxModel(
         path=path,
@@ -108,6 +111,18 @@ def _exported(network: nn.Module, example: torch.Tensor, opset: int, *, is_dynam
         ) from error
     assert program is not None
     return program.model
+
+
+def _lowered(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    try:
+        lowered = proto if opset >= LOWEST_EXPORTED else onnx.version_converter.convert_version(proto, opset)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(
+            f"student.model: expected operators of opset {opset}, the highest that the target reads; got: {reason}"
+        ) from error
+    lowered.ir_version = IR_VERSION
+    return lowered
 
 
 @contextlib.contextmanager

@@ -57,7 +57,8 @@ class FakeQuantizeActivation(nn.Module):
 
     def restore(self) -> None:
         """Take the plain flags from the buffers, after a checkpoint was loaded."""
-        self.codes = (0, self.nonnegative_codes) if bool(self.is_nonnegative) else (-128, 127)
+        has_uint8 = self.nonnegative_codes == 255  # else codes 0..127 of int8: what is never negative has no others
+        self.codes = (0, 255) if has_uint8 and bool(self.is_nonnegative) else (-128, 127)
         self.observing, self.quantizing = False, True
 
     def _observe(self, x: Tensor) -> None:

@@ -22,6 +22,7 @@ from pipeline.distillation.loss import Batch
 from pipeline.errors import TrainingDiverged
 from pipeline.progress import OnProgress, say_nothing
 from pipeline.training.layout import to_channels_last
+from pipeline.training.memory import keep_freed_memory
 from pipeline.training.resume import RESUME_FILE, read_resume, write_resume
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.teacher_outputs import TeacherOutputs
@@ -88,6 +89,7 @@ def fit(
     Raises:
         TrainingDiverged: a loss term is not finite; names epoch, batch and term, and where the last good epoch is.
     """
+    keep_freed_memory()
     fabric = make_fabric(schedule)
     optimizer = make_optimizer(model, schedule)
     model_, optimizer_ = fabric.setup(to_channels_last(model), optimizer)

@@ -1,7 +1,9 @@
 """From a float model to one that trains on a target's int8 grid: trace, fold BatchNorm, place fake quantization."""
 
 import copy
+from pathlib import Path
 
+import torch
 from torch import fx, nn
 
 from calibration.scheme import Scheme
@@ -21,6 +23,8 @@ from pipeline.training.placement import (
     is_integer,
     operands,
 )
+
+TORCH_FOLDER = str(Path(torch.__file__).parent)
 
 
 def make_quantized(model: nn.Module, scheme: Scheme) -> fx.GraphModule:
@@ -64,7 +68,7 @@ def _line_in_model(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if "/torch/" not in file and not file.endswith("quantized_model.py"):
+        if file != __file__ and not file.startswith(TORCH_FOLDER):
             place = f"{file}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place

@@ -232,7 +232,8 @@ def test_the_environments_folder_wins_over_the_recipes(tmp_path: Path, monkeypat
     write_batches(tmp_path / "recipe" / "c")
     images, _ = write_batches(tmp_path / "data" / "c")
     monkeypatch.setenv("EDGEPROOF_DATA", str(tmp_path / "data"))
-    data = Cifar10.model_validate({"folder": "c", "validation": {"share": 0.1}}, context={"folder": tmp_path / "recipe"})
+    table = {"folder": "c", "validation": {"share": 0.1}}
+    data = Cifar10.model_validate(table, context={"folder": tmp_path / "recipe"})
     np.testing.assert_array_equal(data.load().test.images.transpose(0, 3, 1, 2), images)
 
 

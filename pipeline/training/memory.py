@@ -1,0 +1,28 @@
+"""Memory of a training process: freed blocks stay with it, since asking again costs small networks more than computing."""
+
+import ctypes
+import logging
+import sys
+
+logger = logging.getLogger(__name__)
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Parameters of glibc's mallopt(3)."""
+LARGEST_HEAP_BLOCK = 32 * 2**20
+"""The most that glibc accepts as the size from which a block is mapped on its own."""
+
+
+def keep_freed_memory() -> None:
+    """Let glibc's malloc re-use the blocks of the last step instead of returning them to the kernel; else do nothing.
+
+    Every step of a small network frees and takes again tensors of some megabytes; mapped on their own, each of their
+    pages would be cleared by the kernel again and again.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return
+    settings = ((M_MMAP_THRESHOLD, LARGEST_HEAP_BLOCK), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 * 2**20))
+    if not all(libc.mallopt(parameter, value) for parameter, value in settings):
+        logger.info("malloc keeps its defaults: mallopt refused")

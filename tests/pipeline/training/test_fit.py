@@ -1,0 +1,314 @@
+"""The one training loop: it resumes to the bit, stops on what is not finite, and trains what it says."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from calibration.scheme import Scheme
+from pipeline.distillation.labels import CrossEntropy
+from pipeline.distillation.loss import Batch
+from pipeline.distillation.response import KnowledgeDistillation
+from pipeline.errors import DataError, RecipeError, TrainingDiverged
+from pipeline.models.resnet import ResNet
+from pipeline.models.trained import TrainedModel, read_state
+from pipeline.stages.distill_student import distill_student
+from pipeline.stages.train_quantized import train_quantized
+from pipeline.stages.train_teacher import train_teacher
+from pipeline.tasks.classification import ClassificationTask, Normalization, Views
+from pipeline.tasks.dataset import Dataset, Split
+from pipeline.training.calibrate import Calibration
+from pipeline.training.fit import FitResult, TrainingData, fit, make_optimizer
+from pipeline.training.objective import WeightedLosses
+from pipeline.training.resume import RESUME_FILE
+from pipeline.training.schedule import TrainingSchedule
+from pipeline.training.student_run import Teaching, save_checkpoint
+from pipeline.training.teacher_outputs import OutputsFolder
+from pipeline.training.views import ViewedImages, ViewSchedule
+from pipeline.user_files import UserObject
+
+MODEL = ResNet(depth=8, width=4)
+SCHEDULE = TrainingSchedule(epochs=3, batch_size=8, learning_rate=0.05)
+VIEWS = Views(padding=1, in_use=2)
+
+
+def make_split(num: int, seed: int) -> Split:
+    """Return images whose class shows: a bright row, column, diagonal or nothing."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num) % 4
+    images = rng.integers(0, 60, (num, 8, 8, 2), dtype=np.uint8)
+    images[labels == 0, 4] = 250
+    images[labels == 1, :, 4] = 250
+    images[(labels == 2)[:, None, None] & np.eye(8, dtype=bool)] = 250
+    return Split(images, labels.astype(np.int64))
+
+
+DATASET = Dataset(make_split(32, 0), make_split(16, 1), make_split(16, 2), ("row", "column", "diagonal", "none"))
+
+
+@pytest.fixture
+def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClassificationTask:
+    """A task over the user's own data: the arrays above, from a file."""
+    monkeypatch.delenv("EDGEPROOF_DATA", raising=False)
+    arrays = {
+        f"{part}_{field}": getattr(getattr(DATASET, part), field)
+        for part in ("train", "validation", "test")
+        for field in ("images", "labels")
+    }
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    (tmp_path / "data.py").write_text(
+        "import numpy as np\nfrom pipeline.tasks.dataset import Dataset, Split\n\n"
+        "def load():\n"
+        f"    with np.load({str(tmp_path / 'arrays.npz')!r}) as a:\n"
+        "        parts = [Split(a[f'{p}_images'], a[f'{p}_labels']) for p in ('train', 'validation', 'test')]\n"
+        "    return Dataset(*parts, ('row', 'column', 'diagonal', 'none'))\n"
+    )
+    data = UserObject.model_validate({"kind": "./data.py:load"}, context={"folder": tmp_path})
+    return ClassificationTask(data=data, normalization=Normalization(mean=(0.2, 0.2), std=(0.3, 0.3)), views=VIEWS)
+
+
+@pytest.fixture
+def teacher(task: ClassificationTask, tmp_path: Path) -> TrainedModel:
+    return TrainedModel(MODEL, train_teacher(make_folder(tmp_path / "teacher"), task, MODEL, SCHEDULE))
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    return path
+
+
+class Interruption:
+    """Presses Ctrl-C after so many steps; counts those that it hears of."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.heard: list[int] = []
+
+    def __call__(self, done: int, total: int, metrics: Mapping[str, float] | None = None, /) -> None:
+        self.heard.append(done)
+        if done == self.after:
+            raise KeyboardInterrupt
+
+
+def state_of(path: Path) -> dict[str, Tensor]:
+    return read_state(path)
+
+
+def assert_equal_to_the_bit(first: Path, second: Path) -> None:
+    one, other = state_of(first), state_of(second)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "learning_rate": 0.01}, {"momentum": 0.0}], ids=str)
+@pytest.mark.parametrize("after", [2, 6, 11])  # of 12 steps: in each of the three epochs
+def test_an_interrupted_student_resumes_to_the_bit(
+    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path, after: int, changes: dict[str, object]
+) -> None:
+    schedule = SCHEDULE.model_copy(update=changes)
+    losses = (CrossEntropy(weight=0.1), KnowledgeDistillation())
+    teaching = Teaching(teacher, losses, OutputsFolder(tmp_path / "outputs"))
+    whole = distill_student(make_folder(tmp_path / "whole"), task, MODEL, schedule, teaching)
+    folder = make_folder(tmp_path / "resumed")
+    with pytest.raises(KeyboardInterrupt):
+        distill_student(folder, task, MODEL, schedule, teaching, on_progress=Interruption(after))
+    torch.manual_seed(12345)  # whatever happened in between
+    rest = Interruption(-1)
+    resumed = distill_student(folder, task, MODEL, schedule, teaching, on_progress=rest)
+    assert_equal_to_the_bit(resumed.path, whole.path)
+    assert (resumed.validation_accuracy, resumed.epochs) == (whole.validation_accuracy, 3)
+    assert min(rest.heard) >= after // 4 * 4  # the epochs before are not trained again
+    assert not (folder / RESUME_FILE).exists()
+
+
+@pytest.mark.parametrize("after", [1, 5, 14])  # of 16 steps; ranges move in the first two epochs of four
+def test_an_interrupted_quantized_student_resumes_to_the_bit(
+    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path, after: int
+) -> None:
+    schedule = SCHEDULE.model_copy(update={"epochs": 4, "learning_rate": 0.01})
+    teaching = Teaching(teacher, (KnowledgeDistillation(temperature=1.0),), OutputsFolder(tmp_path / "outputs"))
+
+    def train(name: str, interruption: Interruption) -> Path:
+        folder = make_folder(tmp_path / name)
+        calibration, scheme = Calibration(samples=10), Scheme()
+        return train_quantized(
+            folder, task, teacher, schedule, teaching, calibration=calibration, scheme=scheme, on_progress=interruption
+        ).path
+
+    whole = train("whole", Interruption(-1))
+    with pytest.raises(KeyboardInterrupt):
+        train("resumed", Interruption(after))
+    assert_equal_to_the_bit(train("resumed", Interruption(-1)), whole)
+
+
+def test_metrics_of_each_epoch_are_kept_and_the_last_and_best_reported(
+    task: ClassificationTask, tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path / "student")
+    schedule = SCHEDULE.model_copy(update={"epochs": 6})
+    checkpoint = distill_student(
+        folder, task, MODEL, schedule, Teaching(None, (CrossEntropy(),), OutputsFolder(folder))
+    )
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    accuracies = [line["validation_accuracy"] for line in lines]
+    assert [line["epoch"] for line in lines] == list(range(6))
+    assert checkpoint.validation_accuracy == accuracies[-1]
+    assert checkpoint.best_validation_accuracy == max(accuracies)
+    assert lines[-1]["cross_entropy"] < lines[0]["cross_entropy"]
+    assert checkpoint.parameters == sum(p.numel() for p in MODEL.build(2, 4).parameters())
+
+
+def small_data(num: int = 32) -> TrainingData:
+    split = DATASET.train.take(np.arange(num))
+    processing = Normalization(mean=(0.2, 0.2), std=(0.3, 0.3)).processing()
+    images = ViewedImages(torch.from_numpy(split.images), VIEWS, processing)
+    return TrainingData(images, torch.from_numpy(split.labels), ViewSchedule(VIEWS, num, 0), VIEWS.num_columns)
+
+
+def train(model: nn.Module, folder: Path, schedule: TrainingSchedule, objective: object, num: int = 32) -> FitResult:
+    assert callable(objective)
+    return fit(
+        model, objective, small_data(num), schedule, name="distill_student", validate=lambda _: 0.5, out_dir=folder
+    )
+
+
+class Poisoned:
+    """Cross-entropy that turns to NaN at one step, in one of two terms."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.calls = 0
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        self.calls += 1
+        factor = float("nan") if self.calls == self.step else 0.5
+        loss = CrossEntropy()(batch)
+        return {"cross_entropy": loss, "kd": loss * factor}
+
+
+@pytest.mark.parametrize(
+    ("step", "place", "kept"),
+    [
+        (3, "epoch 1, batch 3", "nothing was trained before it"),
+        (7, "epoch 2, batch 3", "the state after epoch 1 is kept"),
+    ],
+)
+def test_a_loss_that_is_nan_names_epoch_batch_and_term(tmp_path: Path, step: int, place: str, kept: str) -> None:
+    with pytest.raises(TrainingDiverged) as caught:
+        train(MODEL.build(2, 4), tmp_path, SCHEDULE, Poisoned(step))
+    message = str(caught.value)
+    assert message.startswith(f"distill_student: {place}: expected a finite loss; got kd = nan at learning rate ")
+    assert kept in message
+    assert (tmp_path / RESUME_FILE).exists() == (step > 4)
+
+
+def test_weights_that_blow_up_in_the_last_step_are_not_kept(tmp_path: Path) -> None:
+    class Exploding(Poisoned):
+        def __call__(self, batch: Batch) -> dict[str, Tensor]:
+            self.calls += 1
+            root = (batch.student - batch.student.detach()).sum().abs().sqrt()  # zero, of infinite slope
+            return {"cross_entropy": CrossEntropy()(batch) + (root if self.calls == self.step else 0)}
+
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, batch 4: .* weights that are not finite"):
+        train(MODEL.build(2, 4), tmp_path, SCHEDULE, Exploding(4))
+    assert not (tmp_path / RESUME_FILE).exists()
+
+
+def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
+    objective = WeightedLosses([CrossEntropy()])
+    train(MODEL.build(2, 4), tmp_path, SCHEDULE, objective)
+    path = tmp_path / RESUME_FILE
+    for content in (b"", b"garbage", path.read_bytes()[:-50], path.read_bytes()[:100]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"resume.safetensors: expected the state of an interrupted training; got"):
+            train(MODEL.build(2, 4), tmp_path, SCHEDULE, objective)
+    path.unlink()
+    train(MODEL.build(2, 4), tmp_path, SCHEDULE, objective)
+    with pytest.raises(DataError, match=r"Remove the file, and training begins again"):
+        train(ResNet(depth=8, width=5).build(2, 4), tmp_path, SCHEDULE, objective)
+
+
+@pytest.mark.parametrize(("num", "steps"), [(32, 4), (30, 3), (5, 1)])
+def test_an_incomplete_batch_is_dropped_unless_it_is_the_only_one(tmp_path: Path, num: int, steps: int) -> None:
+    sizes: list[int] = []
+
+    def objective(batch: Batch) -> dict[str, Tensor]:
+        sizes.append(len(batch.labels))
+        return {"cross_entropy": CrossEntropy()(batch)}
+
+    train(MODEL.build(2, 4), tmp_path, SCHEDULE.model_copy(update={"epochs": 1}), objective, num)
+    assert sizes == [min(8, num)] * steps
+
+
+def test_a_model_given_in_eval_mode_is_trained_and_dropout_is_repeatable(tmp_path: Path) -> None:
+    def final(name: str) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(128, 4)).eval()
+        torch.manual_seed(hash(name) % 1000)
+        train(model, make_folder(tmp_path / name), SCHEDULE, WeightedLosses([CrossEntropy()]))
+        return model[2].weight.detach()
+
+    assert torch.equal(final("first"), final("second"))
+
+
+def test_decay_skips_what_has_one_dimension() -> None:
+    model = MODEL.build(2, 4)
+    decayed, plain = make_optimizer(model, SCHEDULE).param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (5e-4, 0.0)
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert {p.ndim for p in plain["params"]} == {1}
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
+
+
+def test_the_rate_warms_up_and_falls_to_zero_along_a_cosine() -> None:
+    schedule = TrainingSchedule(epochs=10, learning_rate=0.2, warmup_epochs=2)
+    rates = [schedule.rate(step, 10) for step in range(100)]
+    np.testing.assert_allclose(rates[:20], 0.2 * np.arange(1, 21) / 21)
+    np.testing.assert_allclose(rates[20:], [0.1 * (1 + math.cos(math.pi * i / 80)) for i in range(80)])
+    assert schedule.rate(100, 10) == pytest.approx(0, abs=1e-12)
+    assert max(rates) == rates[20] == 0.2
+
+
+def test_a_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(128, 4))
+    before = model[1].weight.detach().clone()
+    schedule = TrainingSchedule(
+        epochs=1, batch_size=32, learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_epochs=0, clip_norm=0.01
+    )
+    train(model, tmp_path, schedule, WeightedLosses([CrossEntropy(weight=100.0)]))
+    assert (model[1].weight.detach() - before).norm().item() <= 0.01 + 1e-6
+
+
+def test_zero_epochs_only_calibrate(task: ClassificationTask, teacher: TrainedModel, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "quantized")
+    teaching = Teaching(None, (KnowledgeDistillation(),), OutputsFolder(folder))
+    schedule = SCHEDULE.model_copy(update={"epochs": 0})
+    calibration = Calibration(samples=16)
+    checkpoint = train_quantized(folder, task, teacher, schedule, teaching, calibration=calibration, scheme=Scheme())
+    assert checkpoint.epochs == 0
+    assert abs(checkpoint.validation_accuracy - teacher.checkpoint.validation_accuracy) <= 1 / 16
+    assert list(folder.iterdir()) == [checkpoint.path]
+
+
+def test_a_loss_that_wants_a_teacher_says_so(task: ClassificationTask, tmp_path: Path) -> None:
+    teaching = Teaching(None, (KnowledgeDistillation(),), OutputsFolder(tmp_path))
+    with pytest.raises(RecipeError, match=r"losses: expected a teacher for a loss that reads its logits; got none"):
+        distill_student(make_folder(tmp_path / "student"), task, MODEL, SCHEDULE, teaching)
+
+
+def test_a_finished_training_whose_model_was_not_saved_is_not_trained_again(tmp_path: Path) -> None:
+    objective = WeightedLosses([CrossEntropy()])
+    trained = MODEL.build(2, 4)
+    train(trained, tmp_path, SCHEDULE, objective)
+    again = MODEL.build(2, 4)
+    result = train(again, tmp_path, SCHEDULE, lambda batch: pytest.fail("trained again"))
+    assert result == FitResult(3, 0.5, 0.5)
+    assert torch.equal(again.linear.weight, trained.linear.weight)
+    save_checkpoint(tmp_path, again, DATASET, result)
+    assert not (tmp_path / RESUME_FILE).exists()
