@@ -180,9 +180,9 @@ def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Fi
     """Measure parity, accuracy and latency on the device, and judge every budget."""
     budget, compiled = on_device.deployment.budget, on_device.compiled
     predictions = ChainPredictions(
-        teacher=run.stage(predict, recipe.task, models.teacher),
-        student=run.stage(predict, recipe.task, models.student),
-        quantized=run.stage(predict, recipe.task, models.shipped) if models.shipped.scheme else None,
+        teacher=run.stage_of("teacher", predict, recipe.task, models.teacher),
+        student=run.stage_of("student", predict, recipe.task, models.student),
+        quantized=run.stage_of("quantized", predict, recipe.task, models.shipped) if models.shipped.scheme else None,
     )
     parity = on_device.parity(models.shipped)
     accuracy = on_device.accuracy(predictions)

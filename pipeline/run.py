@@ -69,6 +69,19 @@ class Run:
         self.stages.append(StageFigures(name=done.name, seconds=done.seconds, cached=done.cached, key=done.key))
         return artifact
 
+    def stage_of(
+        self,
+        subject: str,
+        stage: Callable[Concatenate[Path, Inputs], Artifact],
+        /,
+        *args: Inputs.args,
+        **kwargs: Inputs.kwargs,
+    ) -> Artifact:
+        """As `stage`, for one that a run needs several times: the report names the subject."""
+        artifact = self.stage(stage, *args, **kwargs)
+        self.stages[-1] = self.stages[-1].model_copy(update={"name": f"{stage.__name__} ({subject})"})
+        return artifact
+
     def measure(self, name: str, work: Callable[[Callable[[int, int], None]], Measured]) -> Measured:
         """Return what `work` measures on the device, and note how long it took; never from the store."""
         started = time.perf_counter()

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +47,11 @@ class TrainingData:
     num_columns: int
     """The schedule's columns in use: epoch e shows column e mod num_columns."""
     teacher: TeacherOutputs | None = None
+
+    def to(self, device: torch.device) -> "TrainingData":
+        """Return the same data on `device`."""
+        teacher = self.teacher.to(device) if self.teacher else None
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), teacher=teacher)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def fit(
     fabric = make_fabric(schedule)
     optimizer = make_optimizer(model, schedule)
     model_, optimizer_ = fabric.setup(to_channels_last(model), optimizer)
+    data = data.to(fabric.device)
     resume = out_dir / RESUME_FILE
     history = read_resume(resume, model, optimizer)
     steps = max(1, len(data.labels) // schedule.batch_size)

@@ -1,4 +1,4 @@
-"""Memory of a training process: freed blocks stay with it, since asking again costs small networks more than computing."""
+"""Memory of a training process: freed blocks stay with it, since small networks pay more for asking than computing."""
 
 import ctypes
 import logging

@@ -48,6 +48,11 @@ class TeacherOutputs:
         self._images = images
         self._views = views
 
+    def to(self, device: torch.device) -> "TeacherOutputs":
+        """Compute on `device` from now on; return itself."""
+        self._teacher, self._images = self._teacher.to(device), self._images.to(device)
+        return self
+
     def column(self, column: int, on_progress: Callable[[int, int], None] | None = None) -> Tensor:
         """Return the logits of a column: from disk where they are whole and right, else computed and kept."""
         path = self.folder / f"{column:05d}.safetensors"
@@ -62,10 +67,11 @@ class TeacherOutputs:
     def _compute(self, column: int, on_progress: Callable[[int, int], None] | None) -> Tensor:
         views = self._views.column(column)
         outputs = []
-        device = next(self._teacher.parameters()).device
+        device = self._images.device
         for index in torch.split(torch.arange(len(self._images)), TEACHER_BATCH):
-            batch = self._images.batch(index.to(device), views[index].to(device))
-            outputs.append(self._teacher(batch.to(torch.bfloat16)).float().cpu())
+            batch = self._images.batch(index.to(device), views[index].to(device)).to(torch.bfloat16)
+            with torch.autocast(device.type, torch.bfloat16):  # for a model that goes back to float32 on its way
+                outputs.append(self._teacher(batch).float().cpu())
             if on_progress:
                 on_progress(int(index[-1]) + 1, len(self._images))
         return torch.cat(outputs)

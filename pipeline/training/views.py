@@ -29,6 +29,7 @@ class ViewedImages:
     """Images uint8[N, H, W, C] on a device, served as normalized batches of chosen views."""
 
     def __init__(self, images_NHWC: Tensor, views: Views, processing: Processing) -> None:
+        self._images, self._views, self._processing = images_NHWC, views, processing
         padding = views.padding
         self._side = 2 * padding + 1
         self._padded = F.pad(images_NHWC, (0, 0, padding, padding, padding, padding)) if padding else images_NHWC
@@ -43,6 +44,17 @@ class ViewedImages:
 
     def __len__(self) -> int:
         return len(self._padded)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and where batches come from."""
+        return self._images.device
+
+    def to(self, device: torch.device) -> "ViewedImages":
+        """Return the same images on `device`."""
+        if device == self.device:
+            return self
+        return ViewedImages(self._images.to(device), self._views, self._processing)
 
     def batch(self, index_B: Tensor, views_B: Tensor | None = None) -> Tensor:
         """Return float32[B, C, H, W], normalized, in channels_last layout.

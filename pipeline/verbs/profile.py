@@ -46,7 +46,7 @@ class LatencyRequest:
     precision: str = "fp32"
     max_ms: float | None = None
     percentile: float = 99.0
-    max_seconds: float = 45.0
+    max_seconds: float = 30.0
 
 
 @dataclass(frozen=True)

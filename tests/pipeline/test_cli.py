@@ -18,6 +18,7 @@ from pipeline.models import build_model
 from pipeline.recipe import load_recipe
 from pipeline.verbs.profile import parse_shape
 
+EXAMPLE = "docs/examples/own_model/recipe.toml"
 VERBS = ["deploy", "plan", "profile", "show", "verify", "init", "store show", "store prune", "store clear"]
 
 
@@ -200,3 +201,13 @@ def test_what_is_no_report_and_no_release_is_refused(tmp_path: Path, capsys: pyt
     assert "expected a report of this version" in capsys.readouterr().err
     assert run(["show", str(tmp_path / "nowhere.json")]) == 2
     assert run(["verify", str(tmp_path / "report.json")]) == 1
+
+
+def test_an_error_in_a_file_of_the_users_names_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text("def load():\n    return 1 / 0\n")
+    data = f'task.data={{ kind = "{tmp_path}/mine.py:load" }}'
+    code = run(["deploy", EXAMPLE, "--target", "reference", "--set", data, "--build", str(tmp_path / "build")])
+    message = capsys.readouterr().err
+    assert code == 1
+    assert f"{tmp_path}/mine.py:2: expected no error here; got ZeroDivisionError" in message
+    assert "Traceback" not in message
