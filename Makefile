@@ -35,7 +35,7 @@ release: $(INSTALLED) ## deploy, and package the release if every budget holds
 	$(BIN)/edgeproof deploy $(RECIPE) $(TARGET_OPTION) $(ARGS)
 
 test: $(INSTALLED) ## run the tests (ARGS="-k name")
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## format, lint, strict types, import contract, Python 3.8 where devices need it, links of the docs
 	$(BIN)/ruff format --check

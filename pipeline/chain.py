@@ -14,6 +14,7 @@ from pipeline.publish import Findings, publish
 from pipeline.recipe import Deployment, Recipe
 from pipeline.report.report import Report
 from pipeline.run import PlannedStage, Run, Stages, device_or_missing, open_plan, open_run, work_folder
+from pipeline.stages.calibrate_student import calibrate_student
 from pipeline.stages.check_budget import check_budget, first_answer
 from pipeline.stages.compile_model import Site, compile_model
 from pipeline.stages.distill_student import distill_student
@@ -105,7 +106,7 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
     run.say("first answer: the untrained student on the device")
     seed = recipe.distillation.training.seed
     student = TrainedModel(recipe.student.model, run.stage(initialize_student, recipe.task, recipe.student.model, seed))
-    shipped = quantize(recipe, deployment, student, Teaching(None, (), run.outputs), run, epochs=0)
+    shipped = calibrate(recipe, deployment, student, run)
     model, compiled = compile_for(recipe, deployment, shipped, site, run)
     latency = OnDevice(recipe.task, deployment, model, compiled, site, run).latency(at_most_s=FIRST_ANSWER_SECONDS)
     checks = first_answer(deployment.budget, latency=latency, size_bytes=compiled.size_bytes)
@@ -141,29 +142,31 @@ def teach(recipe: Recipe, stages: Stages) -> Checkpoint:
 
 
 def quantize(
-    recipe: Recipe,
-    deployment: Deployment,
-    student: TrainedModel,
-    teaching: Teaching,
-    stages: Stages,
-    *,
-    epochs: int | None = None,
+    recipe: Recipe, deployment: Deployment, student: TrainedModel, teaching: Teaching, stages: Stages
 ) -> TrainedModel:
-    """Train a float student on the target's grid, where int8 ships; `epochs` over the recipe's (0: calibrate only)."""
-    quantization = recipe.quantization
+    """Train a float student on the target's grid, where int8 ships."""
+    quantization, scheme = recipe.quantization, deployment.target.scheme
     if deployment.precision == "fp32" or quantization is None:
         return student
-    training = quantization.training
     checkpoint = stages.stage(
         train_quantized,
         recipe.task,
         student,
-        training if epochs is None else training.model_copy(update={"epochs": epochs}),
+        quantization.training,
         teaching,
         calibration=quantization.calibration,
-        scheme=deployment.target.scheme,
+        scheme=scheme,
     )
-    return TrainedModel(student.model, checkpoint, deployment.target.scheme)
+    return TrainedModel(student.model, checkpoint, scheme)
+
+
+def calibrate(recipe: Recipe, deployment: Deployment, student: TrainedModel, stages: Stages) -> TrainedModel:
+    """Put a float student on the target's grid without training, where int8 ships."""
+    quantization, scheme = recipe.quantization, deployment.target.scheme
+    if deployment.precision == "fp32" or quantization is None:
+        return student
+    checkpoint = stages.stage(calibrate_student, recipe.task, student, quantization.calibration, scheme)
+    return TrainedModel(student.model, checkpoint, scheme)
 
 
 def compile_for(

@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from calibration.scheme import Scheme
 from pipeline.artifacts import Checkpoint
 from pipeline.models.trained import TrainedModel
 from pipeline.progress import OnProgress, say_nothing
 from pipeline.tasks import AnyTask
-from pipeline.training.calibrate import Calibration, calibrate
+from pipeline.training.calibrate import Calibration
 from pipeline.training.fake_quantize import activation_quantizers
-from pipeline.training.quantized_model import make_quantized
 from pipeline.training.schedule import TrainingSchedule
-from pipeline.training.student_run import Teaching, run_training, save_checkpoint
-from pipeline.training.views import ViewedImages
+from pipeline.training.student_run import Teaching, build_calibrated, run_training, save_checkpoint
 
 STAGE_VERSION = 1
 TOOLCHAIN = ("torch", "numpy")
@@ -42,9 +39,7 @@ def train_quantized(
         TrainingDiverged: the loss is no longer finite.
     """
     dataset = task.load()
-    network = make_quantized(student.load(), scheme)
-    images = ViewedImages(torch.from_numpy(dataset.validation.images), task.views, task.normalization.processing())
-    calibrate(network, lambda index: _plain(images, index), len(images), calibration)
+    network = build_calibrated(student, task, dataset, calibration, scheme)
 
     def move_ranges(model: nn.Module, epoch: int) -> None:
         for quantizer in activation_quantizers(model).values():
@@ -63,7 +58,3 @@ def train_quantized(
         on_epoch=move_ranges,
     )
     return save_checkpoint(out_dir, network, dataset, result)
-
-
-def _plain(images: ViewedImages, index: Tensor) -> Tensor:
-    return images.batch(index)

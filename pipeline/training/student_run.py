@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import fx, nn
 
+from calibration.scheme import Scheme
 from pipeline.artifacts import Checkpoint
 from pipeline.canonical import canonical, canonical_sha256
 from pipeline.distillation import AnyLoss
@@ -16,10 +17,12 @@ from pipeline.models.trained import TrainedModel, save_weights
 from pipeline.progress import OnProgress
 from pipeline.tasks import AnyTask
 from pipeline.tasks.dataset import Dataset
+from pipeline.training.calibrate import Calibration, calibrate
 from pipeline.training.evaluate import accuracy_of
 from pipeline.training.fit import FitResult, TrainingData, fit
 from pipeline.training.objective import WeightedLosses
 from pipeline.training.outputs_folder import OutputsFolder
+from pipeline.training.quantized_model import make_quantized
 from pipeline.training.resume import RESUME_FILE
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.teacher_outputs import TeacherOutputs
@@ -60,6 +63,16 @@ def build_network(model: AnyModel, dataset: Dataset) -> nn.Module:
             "Give the model as many outputs as task.data has classes"
         )
     return network.train(was_training)
+
+
+def build_calibrated(
+    student: TrainedModel, task: AnyTask, dataset: Dataset, calibration: Calibration, scheme: Scheme
+) -> fx.GraphModule:
+    """Return a float student on a grid: BatchNorm folded, ranges from the validation cut. Raises as both do."""
+    network = make_quantized(student.load(), scheme)
+    images = ViewedImages(torch.from_numpy(dataset.validation.images), task.views, task.normalization.processing())
+    calibrate(network, images.batch, len(images), calibration)
+    return network
 
 
 def run_training(
