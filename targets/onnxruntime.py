@@ -20,7 +20,7 @@ import numpy as np
 
 from calibration.scheme import Encoding, Scheme
 from targets.errors import DeviceError, ModelRefused
-from targets.runner.feeds import check_feeds, make_feeds
+from targets.runner.feeds import align, check_feeds, make_feeds
 from targets.target import Arrays, Layer, RunOptions, TensorSpec
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class OnnxRuntimeSession:
 
     def _bind_in_place(self, feeds: Arrays, outputs: Arrays) -> Callable[[], Arrays]:
         # Arrays that the runtime returned are its own memory: results go to ours.
-        owned = {name: np.empty_like(value) for name, value in outputs.items()}
+        owned = {name: align(value) for name, value in outputs.items()}
         binding = self._session.io_binding()
         for name, array in feeds.items():
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -17,7 +17,7 @@ import numpy as np
 
 from calibration.scheme import Encoding, Scheme
 from targets.errors import DeviceError, ModelRefused
-from targets.runner.feeds import check_feeds, make_feeds
+from targets.runner.feeds import align, check_feeds, make_feeds
 from targets.target import Arrays, Layer, RunOptions, TensorSpec
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class OpenVinoSession:
         values = [request.get_output_tensor(index).data for index in range(len(self.outputs))]
         if any(value.size == 0 or value.shape != spec.shape for value, spec in zip(values, self.outputs)):
             return {}
-        outputs = {spec.name: np.empty_like(value) for value, spec in zip(values, self.outputs)}
+        outputs = {spec.name: align(value) for value, spec in zip(values, self.outputs)}
         for index, array in enumerate(outputs.values()):
             request.set_output_tensor(index, _make_tensor(runtime, array))
         return outputs

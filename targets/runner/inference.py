@@ -14,7 +14,7 @@ import numpy as np
 
 from targets.errors import ModelRefused
 from targets.processing import Processing
-from targets.runner.feeds import make_feeds, resolve_shape
+from targets.runner.feeds import align, make_feeds, resolve_shape
 from targets.runner.job import PROGRESS, ProfileRequest
 from targets.target import Arrays, Session, TensorSpec
 
@@ -48,7 +48,7 @@ def _bind_end_to_end(session: Session, request: ProfileRequest, processing: Proc
     num, channels, height, width = resolve_shape(spec, request.shapes.get(spec.name))
     random = np.random.default_rng(request.seed)
     images = random.integers(0, 256, (num, height, width, channels), dtype=np.uint8)
-    tensor = processing.preprocess(images)
+    tensor = align(processing.preprocess(images))
     infer = session.bind({spec.name: tensor})
     first = session.outputs[0].name
     if infer()[first].ndim != 2:
