@@ -29,6 +29,7 @@ from pipeline.stages.profile_latency import profile_latency
 from pipeline.verbs.output import EXIT_CODES, console_for_people, write_json
 from targets import TARGETS
 from targets.devices.device import Compiled, open_device
+from targets.errors import DeviceError
 from targets.target import RunOptions, Target
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -71,9 +72,12 @@ def run_profile(request: LatencyRequest, *, as_json: bool) -> int:
         artifact = Path(work) / request.model.name
         compiled = device.compile_model(target, request.model, artifact, options)
         with console.status(f"profiling {request.model.name}, at most {protocol.max_seconds:g} s"):
-            latency = profile_latency(
-                artifact, target, device, options, budget=budget, protocol=protocol, shapes=shapes
-            )
+            try:
+                latency = profile_latency(
+                    artifact, target, device, options, budget=budget, protocol=protocol, shapes=shapes
+                )
+            except DeviceError as error:  # about the compiled copy; users know their own file
+                raise type(error)(str(error).replace(str(artifact), str(request.model))) from error
         size_bytes = artifact.stat().st_size
     if not latency.samples_ns.size:
         raise DataError(f"{request.model}: no inference ended within {protocol.max_seconds:g} s; raise --max-seconds")
