@@ -95,12 +95,12 @@ def stages_svg(stages: Sequence[StageFigures]) -> str:
     """Draw the time of each stage; those that came from the store are pale and say so."""
     rows: list[Row] = [
         {
-            "name": stage.name,
+            "name": f"{number}. {stage.name}",  # a stage of the first answer can run again after training
             "seconds": stage.seconds,
             "words": second_words(stage.seconds) + (" (cached)" if stage.cached else ""),
             "colour": COLOURS["soft" if stage.cached else "accent"],
         }
-        for stage in stages
+        for number, stage in enumerate(stages, start=1)
     ]
     label = "Seconds of each stage: " + ", ".join(f"{row['name']} {row['words']}" for row in rows) + "."
     return _svg(_bars(rows, "seconds", "seconds"), label)

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.report import plots
 from pipeline.report.page import flat, report_html, summary_words
+from pipeline.report.plots import stages_svg
+from pipeline.report.report import StageFigures
 
 
 class Tags(HTMLParser):
@@ -104,3 +106,10 @@ def test_summary_counts_what_does_not_hold(report):
 
 def test_nested_context_becomes_dotted_rows():
     assert flat({"cpu": "x", "before": {"load": [0.1, 0.2]}}) == [("cpu", "x"), ("before.load", "0.1, 0.2")]
+
+
+def test_a_stage_that_runs_twice_has_two_rows() -> None:
+    stages = [StageFigures(name="export_onnx", seconds=seconds, cached=False, key="k") for seconds in (1.0, 2.0)]
+    svg = stages_svg(stages)
+    assert "1. export_onnx" in svg
+    assert "2. export_onnx" in svg
