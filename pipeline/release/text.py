@@ -24,6 +24,8 @@ def _violation(detail: ErrorDetails) -> tuple[str, str, str]:
             return place, "this field", "none"
         case "extra_forbidden":
             return place, "no field of this name", brief(detail["input"])
+        case "json_invalid":
+            return place or "contents", "JSON", detail["msg"].removeprefix("Invalid JSON: ")
         case "string_pattern_mismatch":
             return place, f"text that matches {detail['ctx']['pattern']}", brief(detail["input"])
     # Our own validators may say `place: expected ...; got ...` of a part of what they were given.

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sample_release import TIME, compiled_model, package, passed_report
 
 from pipeline.release.archive import lay_out, zip_time
-from pipeline.release.manifest import canonical_json
+from pipeline.release.manifest import Manifest, canonical_json
+from pipeline.release.text import violations
 from pipeline.release.verify import Verification, open_release, verify_release
 from targets.errors import EdgeproofError
 
@@ -286,3 +288,9 @@ def test_what_is_no_file_is_an_error_and_what_is_no_archive_a_difference(tmp_pat
     with pytest.raises(EdgeproofError, match="got a folder"):
         verify_release(tmp_path)
     assert "archive: format: expected a zip archive; got 5 bytes" in str(_verify(tmp_path, b"hello").differences[0])
+
+
+def test_a_manifest_that_is_no_json_says_where_it_breaks() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Manifest.model_validate_json("{\n  x: 1\n}")
+    assert violations(caught.value) == [("contents", "JSON", "key must be a string at line 2 column 3")]
