@@ -52,7 +52,7 @@ def dequantize(codes: np.ndarray, scale: np.ndarray, zero_point: int) -> np.ndar
     return result
 
 
-def split_scale(scale: float, dtype_from: str, dtype_to: str) -> Tuple[float, int]:
+def rewrite_grid(scale: float, dtype_from: str, dtype_to: str) -> Tuple[float, int]:
     """Return scale and zero point of a zero-point-0 grid re-written in another element type.
 
     int8 to uint8 keeps scale and codes (shifted by 128). uint8 to int8 keeps the range: scale x 255/127, one bit lost.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from calibration.affine import CODES, quantize, split_scale
+from calibration.affine import CODES, quantize, rewrite_grid
 from calibration.scheme import Encoding
 
 INTEGER_OPS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "AveragePool", "GlobalAveragePool"}
@@ -67,7 +67,7 @@ class _Rewriter:
         assert zero_point is not None
         trained = zero_point.dtype.name
         wanted = self.encoding.nonnegative if trained == "uint8" else self.encoding.signed
-        new_scale, new_zero_point = split_scale(float(scale), trained, wanted)
+        new_scale, new_zero_point = rewrite_grid(float(scale), trained, wanted)
         for position, value in enumerate(self._grid(new_scale, new_zero_point, wanted), start=1):
             node.replace_input_with(position, value)
         node.attributes.pop("axis", None)  # per tensor
