@@ -11,12 +11,12 @@ TARGET_OPTION = $(if $(TARGET),--target $(TARGET))
 CARRIED_BY_RUNNER := $(wildcard targets/*.py) targets/runner calibration
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy plan profile release test check bench clean
+.PHONY: help deploy plan profile release test check bench bench-distillation clean
 
 help: ## show this list
 	@echo "Edgeproof: takes a trained vision model to the edge and proves that it arrived."
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-15s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1@/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-25s %s\n", $$1, $$2 }'
 	@echo
 	@echo "  RECIPE=$(RECIPE)  TARGET=<a deployment of it, or a runtime in profile>  MODEL=<file.onnx>  ARGS=<more options>"
 	@echo "  PYTHON=$(PYTHON) (3.11 or newer) makes .venv; every verb but clean installs what it needs first."
@@ -47,6 +47,9 @@ check: $(INSTALLED) ## format, lint, strict types, import contract, Python 3.8 w
 
 bench: $(INSTALLED) ## measure side by side against peers; tables go to build/bench/
 	@for file in benchmarks/bench_*.py; do echo "$$file"; PYTHONPATH=. $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+bench-distillation: $(INSTALLED) ## measure distillation beside torchdistill (which gets an environment in build/)
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_distillation.py $(ARGS)
 
 clean: ## remove build/: results, store, reports and releases
 	rm -rf build

@@ -29,6 +29,23 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class SyntheticImages:
+    """Images synthesized from a teacher: uint8[N, H, W, C] `images` and int64[N] `labels` in safetensors.
+
+    They may reveal the teacher's training data, and are bound by whatever binds that.
+    """
+
+    path: Path
+    sha256: str
+    image_shape: tuple[int, int, int]
+    """Height, width and channels."""
+    images_per_class: tuple[int, ...]
+    """Number of images of each class, in the teacher's order."""
+    teacher_agreement: float
+    """Share of the images, as bytes, that the teacher takes for the class asked for; fraction."""
+
+
+@dataclass(frozen=True)
 class Predictions:
     """A torch model's logits of the test images, as float32[num_samples, num_classes] in safetensors."""
 

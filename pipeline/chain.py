@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.artifacts import Checkpoint, CompiledModel, OnnxModel
+from pipeline.artifacts import CompiledModel, OnnxModel
 from pipeline.locks import held
 from pipeline.measuring.verdict import Verdict
 from pipeline.models.trained import TrainedModel
@@ -23,6 +23,7 @@ from pipeline.stages.initialize_student import initialize_student
 from pipeline.stages.load_teacher import load_teacher
 from pipeline.stages.measure_accuracy import ChainPredictions
 from pipeline.stages.predict import predict
+from pipeline.stages.synthesize_images import synthesize_images
 from pipeline.stages.train_quantized import train_quantized
 from pipeline.stages.train_teacher import train_teacher
 from pipeline.training.student_run import Teaching
@@ -40,6 +41,7 @@ def deploy(
     build: Path,
     train_anyway: bool = False,
     accept_undecided: bool = False,
+    loggers: tuple[str, ...] = (),
     console: Console,
 ) -> Report:
     """Take a recipe to one of its deployments; release it where every budget holds.
@@ -48,7 +50,7 @@ def deploy(
         EdgeproofError: whatever stops the chain; finished stages, and the last epoch of an unfinished one, are kept.
     """
     folder = build / recipe.name / deployment.name
-    run = open_run(console, build)
+    run = open_run(console, build, loggers=loggers, run_name=recipe.name)
     with held(build / recipe.name / "lock", f"deploying {recipe.name} to {deployment.name}", run.wait):
         site = probe(deployment, run.work)
         run.say(f"{deployment.name}: {deployment.target.kind} {site.facts.identity['runtime_version']} answers")
@@ -115,30 +117,40 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
 
 
 def train_models(recipe: Recipe, deployment: Deployment, stages: Stages) -> Models:
-    """Train or load the teacher, distill the student, and train it on the target's grid."""
-    teacher = TrainedModel(recipe.teacher.model, teach(recipe, stages))
-    student_checkpoint = stages.stage(
-        distill_student,
-        recipe.task,
-        recipe.student.model,
-        recipe.distillation.training,
-        Teaching(teacher, recipe.distillation.losses, stages.outputs),
-    )
-    student = TrainedModel(recipe.student.model, student_checkpoint)
+    """Train or load the teachers, distill the student, and train it on the target's grid."""
+    teachers = teach(recipe, stages)
+    student = distill(recipe, teachers, stages)
     losses = recipe.quantization.losses if recipe.quantization else ()
-    return Models(
-        teacher, student, quantize(recipe, deployment, student, Teaching(teacher, losses, stages.outputs), stages)
-    )
+    shipped = quantize(recipe, deployment, student, Teaching(teachers, losses, stages.outputs), stages)
+    return Models(teachers[0], student, shipped)
 
 
-def teach(recipe: Recipe, stages: Stages) -> Checkpoint:
-    """Train the teacher, or load the user's checkpoint."""
-    teacher = recipe.teacher
-    if teacher.training is not None:
-        return stages.stage(train_teacher, recipe.task, teacher.model, teacher.training)
-    assert teacher.checkpoint is not None
-    path = find_file(teacher.checkpoint, recipe.folder, what="the teacher's checkpoint")
-    return stages.stage(load_teacher, recipe.task, teacher.model, path)
+def teach(recipe: Recipe, stages: Stages) -> tuple[TrainedModel, ...]:
+    """Train the teachers, or load the user's checkpoints; the first is the one that others only join."""
+    found = []
+    for teacher in (recipe.teacher, *recipe.more_teachers):
+        if teacher.training is not None:
+            checkpoint = stages.stage(train_teacher, recipe.task, teacher.model, teacher.training)
+        else:
+            assert teacher.checkpoint is not None
+            path = find_file(teacher.checkpoint, recipe.folder, what="the teacher's checkpoint")
+            checkpoint = stages.stage(load_teacher, recipe.task, teacher.model, path, teacher.num_classes)
+        found.append(TrainedModel(teacher.model, checkpoint))
+    return tuple(found)
+
+
+def distill(recipe: Recipe, teachers: tuple[TrainedModel, ...], stages: Stages) -> TrainedModel:
+    """Distill the student: from the teachers, or from the last of the assistants, each taught by the one before."""
+    distillation = recipe.distillation
+    images = None
+    if distillation.data_free is not None:
+        images = stages.stage(synthesize_images, recipe.task.normalization, teachers[0], distillation.data_free)
+    learners = [(each.model, each.training or distillation.training) for each in distillation.assistants]
+    for model, training in (*learners, (recipe.student.model, distillation.training)):
+        teaching = Teaching(teachers, distillation.losses, stages.outputs, live=distillation.live_teacher)
+        checkpoint = stages.stage(distill_student, recipe.task, model, training, teaching, images)
+        teachers = (TrainedModel(model, checkpoint),)
+    return teachers[0]
 
 
 def quantize(

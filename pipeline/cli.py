@@ -52,6 +52,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="PATH=VALUE", help="Override one value of the recipe; may be repeated."),
 ]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option("--log", metavar="LOGGER", help="Stream metrics to tensorboard, mlflow or wandb; may be repeated."),
+]
 Build = Annotated[Path, typer.Option("--build", metavar="DIR", help="Where results and the store are kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for machines.")]
 
@@ -70,6 +74,7 @@ def deploy(
     accept_undecided: Annotated[
         bool, typer.Option("--accept-undecided", help="Release although a budget is undecided; the release records it.")
     ] = False,
+    loggers: Loggers = None,
     build: Build = Path("build"),
     as_json: AsJson = False,
 ) -> None:
@@ -77,8 +82,38 @@ def deploy(
     from pipeline.verbs.deploy import Selection, run_deploy
 
     selection = Selection(recipe, target, tuple(overrides or ()), build)
-    code = run_deploy(selection, train_anyway=train_anyway, accept_undecided=accept_undecided, as_json=as_json)
+    code = run_deploy(
+        selection,
+        train_anyway=train_anyway,
+        accept_undecided=accept_undecided,
+        loggers=tuple(loggers or ()),
+        as_json=as_json,
+    )
     raise typer.Exit(code)
+
+
+@app.command(epilog="Example: edgeproof distill recipes/digits.toml --seeds 3 --log tensorboard.\n\n" + EXIT_CODES)
+def distill(
+    recipe: RecipePath,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Train so many students that differ by seed alone.")] = 1,
+    overrides: Overrides = None,
+    loggers: Loggers = None,
+    build: Build = Path("build"),
+    as_json: AsJson = False,
+) -> None:
+    """Distill the student alone, without a device: accuracies of every seed, their mean and spread."""
+    from pipeline.verbs.distill import run_distill
+
+    raise typer.Exit(
+        run_distill(
+            recipe,
+            overrides=tuple(overrides or ()),
+            num_seeds=seeds,
+            build=build,
+            loggers=tuple(loggers or ()),
+            as_json=as_json,
+        )
+    )
 
 
 @app.command(epilog="Example: edgeproof plan recipes/digits.toml.\n\n" + EXIT_CODES)
@@ -153,6 +188,23 @@ def verify(
     from pipeline.verbs.show import run_verify
 
     raise typer.Exit(run_verify(release, as_json=as_json))
+
+
+@app.command(epilog="Example: edgeproof methods dkd.\n\n" + EXIT_CODES)
+def methods(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="Show this one with all its settings.", show_default=False)
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="PAGE.md", help="Write the table anew into a page that has its markers."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the distillation losses that a recipe can name: family, formula, source, cost, when to use each."""
+    from pipeline.verbs.methods import run_methods
+
+    raise typer.Exit(run_methods(kind, page=page, as_json=as_json))
 
 
 @app.command(epilog="Example: edgeproof init my-model && cd my-model && edgeproof deploy recipe.toml.\n\n" + EXIT_CODES)

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, ValidationEr
 
 from pipeline.budget import DEFAULT_PROTOCOL, Budget, Protocol
 from pipeline.distillation import AnyLoss
+from pipeline.distillation.deep_inversion import DeepInversion
 from pipeline.errors import RecipeError
 from pipeline.explain import Problem, explain
 from pipeline.models import AnyModel
@@ -55,6 +56,8 @@ class Teacher(RecipePart):
     """How it is trained; left out where a checkpoint is given."""
     checkpoint: str | None = Field(default=None, examples=["teacher.safetensors"])
     """State dict (.pt, read with weights_only) or .safetensors, in the data folder or relative to the recipe."""
+    num_classes: int | None = Field(default=None, ge=2)
+    """Classes that the checkpoint knows, where they are only the first of the data's (see the loss lwf)."""
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> "Teacher":
@@ -75,6 +78,19 @@ class Student(RecipePart):
     """The student's network."""
 
 
+class Assistant(RecipePart):
+    """A network between teacher and student (Mirzadeh et al. 2019, arXiv 1902.03393), distilled by the same losses.
+
+    With the student's own network this is a generation of born-again networks (Furlanello et al. 2018, arXiv
+    1805.04770).
+    """
+
+    model: AnyModel
+    """Its network."""
+    training: TrainingSchedule | None = None
+    """Length and speed of its training; the student's if left out."""
+
+
 class Distillation(RecipePart):
     """How the student learns from the teacher, in float."""
 
@@ -82,6 +98,12 @@ class Distillation(RecipePart):
     """Length and speed of the student's training."""
     losses: tuple[AnyLoss, ...] = Field(min_length=1)
     """What the student minimises: the weighted sum of these."""
+    assistants: tuple[Assistant, ...] = ()
+    """Learn first, each from the one before; the student learns from the last of them."""
+    live_teacher: bool = False
+    """Ask the teacher at every step instead of keeping what it said of each view on disk."""
+    data_free: DeepInversion | None = None
+    """Learn from images made out of the teacher, not from the training images."""
 
 
 class Quantization(RecipePart):
@@ -127,6 +149,8 @@ class Recipe(RecipePart):
     """What the model is for, and its data."""
     teacher: Teacher
     """Who teaches."""
+    more_teachers: tuple[Teacher, ...] = ()
+    """Teach beside it: the loss ensemble_kd matches the mean of all their probabilities."""
     student: Student
     """Who learns, and ships."""
     distillation: Distillation

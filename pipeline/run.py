@@ -6,7 +6,7 @@ Rule: the chain says what happens, this file how it is carried out: computed onc
 import inspect
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
@@ -20,6 +20,7 @@ from pipeline.report.report import StageFigures
 from pipeline.report.wording import second_words
 from pipeline.store import StageEvent, StageRun, StageStarted, Store
 from pipeline.terminal import progress_on
+from pipeline.training.loggers import open_loggers
 from pipeline.training.outputs_folder import TEACHER_OUTPUTS, OutputsFolder
 from targets.errors import DeviceError
 
@@ -53,17 +54,32 @@ class Run:
     outputs: OutputsFolder
     work: Path
     """Where jobs on this machine keep their files while they run."""
+    name: str = "edgeproof"
+    """What its logs are called."""
+    loggers: tuple[str, ...] = ()
+    """Tools that hear of every epoch's metrics."""
     stages: list[StageFigures] = field(default_factory=list)
+
+    @property
+    def logs(self) -> Path:
+        """Where loggers write."""
+        return self.store.root.parent / "logs"
 
     def stage(
         self, stage: Callable[Concatenate[Path, Inputs], Artifact], /, *args: Inputs.args, **kwargs: Inputs.kwargs
     ) -> Artifact:
         """Return the stage's artifact: from the store where nothing changed, else computed with progress shown."""
-        if "on_progress" in inspect.signature(stage).parameters:
-            with following(self.progress, stage.__name__) as on_progress:
-                kwargs["on_progress"] = on_progress
-                artifact = self.store.run(stage, *args, **kwargs)
-        else:
+        with ExitStack() as context:
+            parameters = inspect.signature(stage).parameters
+            if (
+                "on_metrics" in parameters
+                and self.loggers
+                and self.store.lookup(stage, *args, **kwargs).artifact is None
+            ):
+                name = f"{self.name}-{stage.__name__}"
+                kwargs["on_metrics"] = context.enter_context(open_loggers(self.loggers, self.logs, name))
+            if "on_progress" in parameters:
+                kwargs["on_progress"] = context.enter_context(following(self.progress, stage.__name__))
             artifact = self.store.run(stage, *args, **kwargs)
         done = self.store.runs[-1]
         self.stages.append(StageFigures(name=done.name, seconds=done.seconds, cached=done.cached, key=done.key))
@@ -101,8 +117,8 @@ class Run:
         self.console.print(Text(line), soft_wrap=True)
 
 
-def open_run(console: Console, build: Path) -> Run:
-    """Return a run whose store lies under `build`.
+def open_run(console: Console, build: Path, *, loggers: tuple[str, ...] = (), run_name: str = "edgeproof") -> Run:
+    """Return a run whose store lies under `build`; metrics of its trainings go to `loggers` under `run_name`.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -114,7 +130,8 @@ def open_run(console: Console, build: Path) -> Run:
             f"{build}: expected a folder that can be written; got: {error.strerror}. Name another with --build"
         ) from error
     store = Store(build / "store", on_stage=lambda event: _tell(console, event))
-    return Run(console, store, progress_on(console), _outputs(build), work_folder(build))
+    outputs, work = _outputs(build), work_folder(build)
+    return Run(console, store, progress_on(console), outputs, work, name=run_name, loggers=loggers)
 
 
 @dataclass(frozen=True)
@@ -176,6 +193,9 @@ def device_or_missing(plan: Plan, name: str) -> Iterator[None]:
 def _missing(value: object) -> Iterator[Missing]:
     if isinstance(value, Missing):
         yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _missing(item)
     elif is_dataclass(value) and not isinstance(value, type):
         for item in fields(value):
             yield from _missing(getattr(value, item.name))

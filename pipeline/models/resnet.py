@@ -77,6 +77,7 @@ class _ResNet(nn.Module):
         self.layer3 = _stage(2 * width, 4 * width, blocks, 2, shortcut)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(4 * width, num_classes)
+        self.stages = tuple(f"layer{stage}.{blocks - 1}.relu2" for stage in (1, 2, 3))
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

@@ -1,6 +1,7 @@
 """A network and its weights: what stages pass on. Rule: weights come from safetensors, or torch files read safely."""
 
 import hashlib
+import json
 import pickle
 import re
 import struct
@@ -45,10 +46,14 @@ class TrainedModel:
         return module.eval()
 
 
-def save_weights(path: Path, module: nn.Module) -> str:
-    """Write a module's state as safetensors and return the file's sha256; the same state gives the same bytes."""
+def save_weights(path: Path, module: nn.Module, provenance: Mapping[str, str] | None = None) -> str:
+    """Write a module's state as safetensors and return the file's sha256; the same state gives the same bytes.
+
+    `provenance`, what the weights came from, goes into the file's metadata, as one value: safetensors (0.8) writes
+    several in an order that changes from call to call.
+    """
     state = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(module.state_dict().items())}
-    content = safetensors.torch.save(state)
+    content = safetensors.torch.save(state, {"provenance": json.dumps(provenance or {}, sort_keys=True)})
     write_durably(path, content)
     return hashlib.sha256(content).hexdigest()
 

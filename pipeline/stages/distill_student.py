@@ -4,14 +4,16 @@ from pathlib import Path
 
 import torch
 
-from pipeline.artifacts import Checkpoint
+from pipeline.artifacts import Checkpoint, SyntheticImages
 from pipeline.models import AnyModel
 from pipeline.progress import OnProgress, say_nothing
 from pipeline.tasks import AnyTask
+from pipeline.tasks.synthetic import dataset_of
+from pipeline.training.fit import OnMetrics, ignore_metrics
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.student_run import Teaching, build_network, run_training, save_checkpoint
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 TOOLCHAIN = ("torch", "numpy")
 
 
@@ -21,20 +23,32 @@ def distill_student(
     model: AnyModel,
     training: TrainingSchedule,
     teaching: Teaching,
+    images: SyntheticImages | None = None,
     *,
     on_progress: OnProgress = say_nothing,
+    on_metrics: OnMetrics = ignore_metrics,
 ) -> Checkpoint:
-    """Train `model` from nothing on the views of the task, taught by `teaching`.
+    """Train `model` from nothing on the views of the task's images, or of synthetic ones, taught by `teaching`.
 
     Raises:
         DataError: the data is missing or damaged.
         RecipeError: a loss wants a teacher and there is none, or the user's own model or loss does not fit.
         TrainingDiverged: the loss is no longer finite.
     """
-    dataset = task.load()
+    dataset = dataset_of(images, task.load()) if images else task.load()
     torch.manual_seed(training.seed)
     network = build_network(model, dataset)
     result = run_training(
-        network, task, dataset, training, teaching, name="distill_student", out_dir=out_dir, on_progress=on_progress
+        network,
+        task,
+        dataset,
+        training,
+        teaching,
+        kind=model.kind,
+        new_student=lambda: build_network(model, dataset),
+        name="distill_student",
+        out_dir=out_dir,
+        on_progress=on_progress,
+        on_metrics=on_metrics,
     )
-    return save_checkpoint(out_dir, network, dataset, result)
+    return save_checkpoint(out_dir, network, dataset, result, schedule=training, teaching=teaching)

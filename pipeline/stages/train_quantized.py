@@ -1,5 +1,6 @@
 """Stage: trains the student on a target's int8 grid, while the teacher still teaches."""
 
+import copy
 from pathlib import Path
 
 from torch import nn
@@ -11,10 +12,11 @@ from pipeline.progress import OnProgress, say_nothing
 from pipeline.tasks import AnyTask
 from pipeline.training.calibrate import Calibration
 from pipeline.training.fake_quantize import activation_quantizers
+from pipeline.training.fit import OnMetrics, ignore_metrics
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.student_run import Teaching, build_calibrated, run_training, save_checkpoint
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 TOOLCHAIN = ("torch", "numpy")
 
 
@@ -28,6 +30,7 @@ def train_quantized(
     calibration: Calibration,
     scheme: Scheme,
     on_progress: OnProgress = say_nothing,
+    on_metrics: OnMetrics = ignore_metrics,
 ) -> Checkpoint:
     """Fold, calibrate, and fine-tune with fake quantization; ranges move for the first half and are fixed after it.
 
@@ -52,9 +55,12 @@ def train_quantized(
         dataset,
         training,
         teaching,
+        kind=student.model.kind,
+        new_student=lambda: copy.deepcopy(network),
         name="train_quantized",
         out_dir=out_dir,
         on_progress=on_progress,
+        on_metrics=on_metrics,
         on_epoch=move_ranges,
     )
-    return save_checkpoint(out_dir, network, dataset, result)
+    return save_checkpoint(out_dir, network, dataset, result, schedule=training, teaching=teaching)

@@ -55,17 +55,23 @@ class Views(RecipePart):
     """Mirror left-right, in half of the views."""
     in_use: int | None = Field(default=None, ge=1)
     """How many views of each image a student meets, all if left out; fewer reuse more of the teacher's outputs."""
+    mixup: float = Field(default=0.0, ge=0)
+    """Mix every image with another, shares from Beta(mixup, mixup), the larger one its own; 0 mixes nothing."""
+    colour: float = Field(default=0.0, ge=0, lt=1)
+    """Contrast and brightness vary by this share up and down; 0 leaves colours alone."""
     seed: int = Field(default=0, ge=0)
     """Of the order of views, independent of any model's seed: students of one sweep meet the same views."""
 
     @property
     def count(self) -> int:
-        """Number of different views of one image; padding 4 and flip make 9 x 9 x 2 = 162."""
+        """Number of different crops and mirrors of one image; padding 4 and flip make 9 x 9 x 2 = 162."""
         return (2 * self.padding + 1) ** 2 * (1 + self.flip)
 
     @property
-    def num_columns(self) -> int:
-        """Number of views of each image that a student meets."""
+    def num_columns(self) -> int | None:
+        """Number of views of each image that a student meets; None where every epoch shows new ones."""
+        if self.mixup or self.colour:
+            return self.in_use
         return min(self.in_use or self.count, self.count)
 
 

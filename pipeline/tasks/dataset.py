@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 from sklearn.model_selection import train_test_split
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RecipeError
 from pipeline.parts import RecipePart
 
 
@@ -66,6 +66,23 @@ def stratified_cut(split: Split, share: float, seed: int) -> tuple[Split, Split]
             f"a stratified cut of {share:g} of {len(split)} images: {error}; take a larger share or more data"
         ) from error
     return split.take(np.sort(rest)), split.take(np.sort(cut))
+
+
+def first_classes(dataset: Dataset, num_classes: int | None) -> Dataset:
+    """Return what a network that knows only the first classes can be judged by; all of it where None.
+
+    Raises:
+        RecipeError: there are not so many classes.
+    """
+    if num_classes is None or num_classes == len(dataset.classes):
+        return dataset
+    if num_classes > len(dataset.classes):
+        raise RecipeError(f"teacher.num_classes: expected at most the data's {len(dataset.classes)}; got {num_classes}")
+    train, validation, test = (
+        split.take(np.flatnonzero(split.labels < num_classes))
+        for split in (dataset.train, dataset.validation, dataset.test)
+    )
+    return Dataset(train, validation, test, dataset.classes[:num_classes])
 
 
 def _check_split(name: str, split: Split, num_classes: int, image_shape: tuple[int, ...]) -> None:

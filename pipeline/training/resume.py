@@ -1,6 +1,7 @@
 """The state of an interrupted training: one safetensors file, replaced whole after every epoch. No pickle."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors
@@ -14,16 +15,20 @@ from pipeline.errors import DataError
 RESUME_FILE = "resume.safetensors"
 
 
-def write_resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[float]) -> None:
-    """Keep weights, buffers, optimizer state and the validation accuracy of every epoch so far."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+def write_resume(
+    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, history: list[float]
+) -> None:
+    """Keep each module's weights and buffers, optimizer state and the validation accuracy of every epoch so far."""
+    tensors = {
+        f"{part}.{name}": value for part, module in modules.items() for name, value in module.state_dict().items()
+    }
     for row, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{row}.{name}": torch.as_tensor(value) for name, value in state.items()}
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_durably(path, safetensors.torch.save(contiguous, {"history": json.dumps(history)}))
 
 
-def read_resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
+def read_resume(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> list[float]:
     """Restore what `write_resume` kept; return the validation accuracies of the epochs done, empty without a file."""
     if not path.exists():
         return []
@@ -31,8 +36,9 @@ def read_resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
         with safetensors.safe_open(path, framework="pt") as file:
             history: list[float] = json.loads((file.metadata() or {})["history"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        prefix = "model."
-        model.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        for part, module in modules.items():
+            prefix = f"{part}."
+            module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
     except (safetensors.SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(

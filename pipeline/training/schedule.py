@@ -27,6 +27,8 @@ class TrainingSchedule(RecipePart):
     """Epochs of linear warm-up."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; no clipping if left out."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Moving average of the weights, by this factor a step (0.999); it ships, and is what is validated."""
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     """bf16-mixed: autocast to bfloat16, weights in float32."""
     seed: int = Field(default=0, ge=0)

@@ -1,9 +1,12 @@
 """What float and quantized students share: data in views, the teacher's outputs beside them, one fit."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -19,23 +22,27 @@ from pipeline.tasks import AnyTask
 from pipeline.tasks.dataset import Dataset
 from pipeline.training.calibrate import Calibration, calibrate
 from pipeline.training.evaluate import accuracy_of
-from pipeline.training.fit import FitResult, TrainingData, fit
-from pipeline.training.objective import WeightedLosses
+from pipeline.training.features import stages_of
+from pipeline.training.fit import FitResult, OnMetrics, TrainingData, fit
+from pipeline.training.objective import Networks, Objective, build_objective
 from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.quantized_model import make_quantized
 from pipeline.training.resume import RESUME_FILE
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.teacher_outputs import TeacherOutputs
+from pipeline.training.teachers import LiveTeachers, StoredTeachers, TeacherSource
 from pipeline.training.views import ViewedImages, ViewSchedule
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """Who teaches, by which losses, and where what it said is kept."""
+    """Who teaches, by which losses, and where what they said is kept."""
 
-    teacher: TrainedModel | None
+    teachers: tuple[TrainedModel, ...]
     losses: tuple[AnyLoss, ...]
     outputs: OutputsFolder
+    live: bool = False
+    """Ask the teachers at every step instead of keeping what they said."""
 
 
 def build_network(model: AnyModel, dataset: Dataset) -> nn.Module:
@@ -69,7 +76,9 @@ def build_calibrated(
     student: TrainedModel, task: AnyTask, dataset: Dataset, calibration: Calibration, scheme: Scheme
 ) -> fx.GraphModule:
     """Return a float student on a grid: BatchNorm folded, ranges from the validation cut. Raises as both do."""
-    network = make_quantized(student.load(), scheme)
+    trained = student.load()
+    network = make_quantized(trained, scheme)
+    vars(network)["stages"] = stages_of(trained)
     images = ViewedImages(torch.from_numpy(dataset.validation.images), task.views, task.normalization.processing())
     calibrate(network, images.batch, len(images), calibration)
     return network
@@ -82,40 +91,65 @@ def run_training(
     schedule: TrainingSchedule,
     teaching: Teaching,
     *,
+    kind: str,
+    new_student: Callable[[], nn.Module],
     name: str,
     out_dir: Path,
     on_progress: OnProgress,
+    on_metrics: OnMetrics,
     on_epoch: Callable[[nn.Module, int], None] = lambda model, epoch: None,
 ) -> FitResult:
-    """Train `model` on the views of the task, taught by `teaching`. Raises as `fit`."""
-    objective = WeightedLosses(teaching.losses)
+    """Train `model`, a network of `kind`, on the views of the task, taught by `teaching`.
+
+    Raises:
+        RecipeError: a loss wants a teacher and there is none, or does not fit the networks.
+        TrainingDiverged: as `fit`.
+    """
     processing = task.normalization.processing()
     images = ViewedImages(torch.from_numpy(dataset.train.images), task.views, processing)
     views = ViewSchedule(task.views, len(images), task.views.seed)
-    data = TrainingData(
-        images=images,
+    teachers = tuple(teacher.load() for teacher in teaching.teachers) if schedule.epochs else ()
+    example = images.batch(torch.tensor([0]))
+    networks = Networks(
+        student=model,
+        student_example=example,
+        teacher=teachers[0] if teachers else None,
+        teacher_example=example,
         labels=torch.from_numpy(dataset.train.labels),
-        views=views,
-        num_columns=task.views.num_columns,
-        teacher=_outputs(task, teaching, images, views) if objective.needs_teacher and schedule.epochs else None,
+        num_classes=len(dataset.classes),
+        num_teacher_classes=len(teaching.teachers[0].checkpoint.classes) if teachers else len(dataset.classes),
+        new_student=new_student,
+        same_architecture=bool(teachers) and teaching.teachers[0].model.kind == kind,
     )
+    torch.manual_seed(schedule.seed)  # what losses train beside the student starts the same in every run
+    objective = build_objective(teaching.losses if schedule.epochs else (), networks, schedule.epochs)
+    source = _teacher_source(task, teaching, teachers, objective, images, views)
     return fit(
         model,
         objective,
-        data,
+        TrainingData(images=images, labels=networks.labels, views=views, teachers=source),
         schedule,
         name=name,
         validate=lambda trained: accuracy_of(trained, dataset.validation, processing),
         out_dir=out_dir,
         on_progress=on_progress,
         on_epoch=on_epoch,
+        on_metrics=on_metrics,
     )
 
 
-def save_checkpoint(out_dir: Path, model: nn.Module, dataset: Dataset, result: FitResult) -> Checkpoint:
+def save_checkpoint(
+    out_dir: Path,
+    model: nn.Module,
+    dataset: Dataset,
+    result: FitResult,
+    *,
+    schedule: TrainingSchedule | None = None,
+    teaching: Teaching | None = None,
+) -> Checkpoint:
     """Write `model.safetensors` and return what is known of it; the state to resume from is not needed any more."""
     path = out_dir / "model.safetensors"
-    digest = save_weights(path, model)
+    digest = save_weights(path, model, _provenance(dataset, schedule, teaching))
     (out_dir / RESUME_FILE).unlink(missing_ok=True)
     height, width, channels = dataset.train.images.shape[1:]
     return Checkpoint(
@@ -130,16 +164,61 @@ def save_checkpoint(out_dir: Path, model: nn.Module, dataset: Dataset, result: F
     )
 
 
-def _outputs(task: AnyTask, teaching: Teaching, images: ViewedImages, views: ViewSchedule) -> TeacherOutputs:
-    if teaching.teacher is None:
-        raise RecipeError("losses: expected a teacher for a loss that reads its logits; got none")
-    key = {
-        "teacher": teaching.teacher.checkpoint.sha256,
-        "model": canonical_sha256(canonical(teaching.teacher.model, "model")),
-        "data": canonical_sha256(canonical(task.data, "data")),
+def _provenance(dataset: Dataset, schedule: TrainingSchedule | None, teaching: Teaching | None) -> dict[str, str]:
+    """Return what made the weights: seeds, versions and digests, in the metadata of their file."""
+    found = {
+        "train_images": hashlib.sha256(dataset.train.images.tobytes()).hexdigest(),
+        "train_labels": hashlib.sha256(dataset.train.labels.tobytes()).hexdigest(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "threads": str(torch.get_num_threads()),
+    }
+    if schedule is not None:
+        found |= {"seed": str(schedule.seed), "schedule": schedule.model_dump_json()}
+    if teaching is not None:
+        found["teachers"] = ",".join(teacher.checkpoint.sha256 for teacher in teaching.teachers)
+        found["losses"] = json.dumps([loss.model_dump(mode="json") for loss in teaching.losses], sort_keys=True)
+    return found
+
+
+def _teacher_source(
+    task: AnyTask,
+    teaching: Teaching,
+    teachers: tuple[nn.Module, ...],
+    objective: Objective,
+    images: ViewedImages,
+    views: ViewSchedule,
+) -> TeacherSource | None:
+    """Return where the fit asks: the disk, or the teachers themselves where whole features are read."""
+    if not objective.needs_teacher:
+        return None
+    layers = objective.teacher_layers
+    if teaching.live or (layers and not objective.pooled):
+        return LiveTeachers(teachers, layers, images, views)
+    return StoredTeachers(
+        [
+            TeacherOutputs(
+                teaching.outputs,
+                _key(task, trained, images),
+                network,
+                images,
+                views,
+                layers=layers if place == 0 else (),
+            )
+            for place, (trained, network) in enumerate(zip(teaching.teachers, teachers, strict=True))
+        ]
+    )
+
+
+def _key(task: AnyTask, teacher: TrainedModel, images: ViewedImages) -> dict[str, str]:
+    """Return what a teacher's outputs depend on; how many of the columns are in use is no part of it."""
+    views = task.views.model_copy(update={"in_use": None})
+    return {
+        "teacher": teacher.checkpoint.sha256,
+        "model": canonical_sha256(canonical(teacher.model, "model")),
+        "images": images.digest,
         "normalization": canonical_sha256(canonical(task.normalization, "normalization")),
-        "views": f"padding {task.views.padding}, flip {task.views.flip}, seed {task.views.seed}",
+        "views": canonical_sha256(canonical(views, "views")),
         "precision": "bf16, BatchNorm folded, kept as fp16",
         "torch": torch.__version__,
     }
-    return TeacherOutputs(teaching.outputs, key, teaching.teacher.load(), images, views)

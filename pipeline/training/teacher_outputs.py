@@ -1,17 +1,16 @@
-"""Teacher outputs on disk: one column of logits for each column of the view schedule, filled as it is first met.
+"""Teacher outputs on disk: one column of values for each column of the view schedule, filled as it is first met.
 
 A column is computed over all images in their own order and in batches of fixed size, so its values depend neither on
 the student nor on where a run was interrupted; filling costs what a live teacher costs in that epoch. Rule: a column
 is never paired with other views than those it was computed for: its file states its key, and its content's digest.
 """
 
-import contextlib
 import copy
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -19,9 +18,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, fx, nn
 
+from pipeline.distillation.loss import pooled
 from pipeline.durable import write_durably
+from pipeline.errors import DataError
 from pipeline.locks import held
-from pipeline.training.layout import UNTRACEABLE, fold_batch_norm, to_channels_last
+from pipeline.training.features import with_features
+from pipeline.training.layout import fold_batch_norm, to_channels_last
 from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.views import ViewedImages, ViewSchedule
 
@@ -31,20 +33,31 @@ TEACHER_BATCH = 125
 
 
 class TeacherOutputs:
-    """Logits of one teacher for the views of a schedule, float32[num_images, num_classes] a column.
+    """Outputs of one teacher for the views of a schedule: logits, and the means over space of chosen layers.
+
+    Each output has a folder of its own, so that a run which wants one more pays for no other a second time.
 
     Args:
         folder: holds the columns of all teachers.
         key: everything that the values depend on: teacher, data, views, normalization, precision, view seed.
         teacher: called at most once a column and image.
+        images: what it sees.
+        views: which column shows what.
+        layers: whose outputs' means over space are kept beside the logits, by the network's own names.
     """
 
     def __init__(
-        self, folder: OutputsFolder, key: dict[str, str], teacher: nn.Module, images: ViewedImages, views: ViewSchedule
+        self,
+        folder: OutputsFolder,
+        key: Mapping[str, str],
+        teacher: nn.Module,
+        images: ViewedImages,
+        views: ViewSchedule,
+        layers: tuple[str, ...] = (),
     ) -> None:
-        self.key = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        self.folder = folder.path / self.key
-        self._teacher = fast_inference(teacher)
+        outputs = ("logits", *(f"mean over space of {layer}" for layer in layers))
+        self.tables = tuple(Table(folder.path, {**key, "output": output}) for output in outputs)
+        self._teacher = fast_inference(teacher, layers)
         self._images = images
         self._views = views
 
@@ -53,59 +66,91 @@ class TeacherOutputs:
         self._teacher, self._images = self._teacher.to(device), self._images.to(device)
         return self
 
-    def column(self, column: int, on_progress: Callable[[int, int], None] | None = None) -> Tensor:
-        """Return the logits of a column: from disk where they are whole and right, else computed and kept."""
-        path = self.folder / f"{column:05d}.safetensors"
-        with held(path.with_suffix(".lock"), f"computing teacher outputs {path.name}"):
-            kept = self._read(path, column)
-            if kept is None:
-                kept = self._compute(column, on_progress).to(torch.float16)
-                self._write(path, column, kept)
-        return kept.to(torch.float32)
+    def column(self, column: int, on_images: Callable[[int, int], None] | None = None) -> tuple[Tensor, ...]:
+        """Return float32[num_images, K] logits and float32[num_images, C] means: from disk where they are whole.
+
+        Raises:
+            DataError: the teacher gives values that are not finite in float16.
+        """
+        lock = self.tables[0].path(column).with_suffix(".lock")
+        with held(lock, f"computing teacher outputs {lock.stem}"):
+            kept = [table.read(column) for table in self.tables]
+            if any(values is None for values in kept):
+                computed = [values.to(torch.float16) for values in self._compute(column, on_images)]
+                for place, table in enumerate(self.tables):
+                    if kept[place] is None:
+                        table.write(column, computed[place])
+                kept = [*computed]
+        return tuple(values.to(torch.float32) for values in kept if values is not None)
 
     @torch.inference_mode()
-    def _compute(self, column: int, on_progress: Callable[[int, int], None] | None) -> Tensor:
-        views = self._views.column(column)
-        outputs = []
+    def _compute(self, column: int, on_images: Callable[[int, int], None] | None) -> list[Tensor]:
         device = self._images.device
+        shown = self._views.column(column).to(device)
+        parts: list[tuple[Tensor, ...]] = []
         for index in torch.split(torch.arange(len(self._images)), TEACHER_BATCH):
-            batch = self._images.batch(index.to(device), views[index].to(device)).to(torch.bfloat16)
+            batch = self._images.shown(index.to(device), shown).to(torch.bfloat16)
             with torch.autocast(device.type, torch.bfloat16):  # for a model that goes back to float32 on its way
-                outputs.append(self._teacher(batch).float().cpu())
-            if on_progress:
-                on_progress(int(index[-1]) + 1, len(self._images))
-        return torch.cat(outputs)
+                logits, features = self._teacher(batch)
+            parts.append(tuple(values.float().cpu() for values in (logits, *map(pooled, features))))
+            if on_images:
+                on_images(int(index[-1]) + 1, len(self._images))
+        outputs = [torch.cat(rows) for rows in zip(*parts, strict=True)]
+        for table, values in zip(self.tables, outputs, strict=True):
+            if not torch.isfinite(values.to(torch.float16)).all():
+                raise DataError(
+                    f"the teacher's {table.key['output']}: expected finite values below 65504; got "
+                    f"{float(values.abs().max()):g} for some image. Check its checkpoint and the normalization"
+                )
+        return outputs
 
-    def _read(self, path: Path, column: int) -> Tensor | None:
+
+class Table:
+    """Columns of one output of one teacher on disk, one file each.
+
+    A file states its key and its content's digest; what does not match is computed again.
+    """
+
+    def __init__(self, root: Path, key: dict[str, str]) -> None:
+        self.key = key
+        self._digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        self.folder = root / self._digest
+
+    def path(self, column: int) -> Path:
+        """Return the file of a column."""
+        return self.folder / f"{column:05d}.safetensors"
+
+    def read(self, column: int) -> Tensor | None:
+        """Return float16[num_images, width]; None where there is no file, or it is damaged or belongs elsewhere."""
+        path = self.path(column)
         if not path.exists():
             return None
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                logits: Tensor = file.get_tensor("logits")
+                values: Tensor = file.get_tensor("values")
         except (safetensors.SafetensorError, OSError) as error:
             logger.warning("%s: damaged teacher outputs (%s); computed again", path, error)
             return None
-        if metadata != self._metadata(column, logits):
+        if metadata != self._metadata(column, values):
             logger.warning("%s: teacher outputs do not match their own key or digest; computed again", path)
             return None
         os.utime(path)  # when it was last of use, for pruning
-        return logits
+        return values
 
-    def _write(self, path: Path, column: int, logits: Tensor) -> None:
+    def write(self, column: int, values: Tensor) -> None:
+        """Keep a column."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(path, safetensors.torch.save({"logits": logits}, self._metadata(column, logits)))
+        write_durably(self.path(column), safetensors.torch.save({"values": values}, self._metadata(column, values)))
 
-    def _metadata(self, column: int, logits: Tensor) -> dict[str, str]:
-        digest = hashlib.sha256(logits.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
-        return {"key": self.key, "column": str(column), "sha256": digest}
+    def _metadata(self, column: int, values: Tensor) -> dict[str, str]:
+        digest = hashlib.sha256(values.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        return {"key": self._digest, "column": str(column), "sha256": digest}
 
 
-def fast_inference(model: nn.Module) -> nn.Module:
-    """Return a copy for inference alone: bfloat16, channels_last, BatchNorm folded where the model traces."""
-    copied = copy.deepcopy(model).eval().requires_grad_(False)
-    with contextlib.suppress(*UNTRACEABLE):
-        traced = fx.symbolic_trace(copied)
-        fold_batch_norm(traced)
-        copied = traced
+def fast_inference(model: nn.Module, layers: tuple[str, ...] = ()) -> nn.Module:
+    """Return a copy that gives (logits, features): bfloat16, channels_last, BatchNorm folded where the model traces."""
+    copied = with_features(copy.deepcopy(model).eval().requires_grad_(False), layers, who="the teacher")
+    if isinstance(copied, fx.GraphModule):
+        fold_batch_norm(copied)
     return to_channels_last(copied.to(torch.bfloat16))

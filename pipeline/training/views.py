@@ -1,15 +1,40 @@
 """Augmentation by view id: every augmented view of an image has a number, so a teacher's output can be kept for it.
 
-Rule: a schedule, seeded by itself and not by the student, says which view of each image a column shows. Two students
-of one sweep meet the same views, and the teacher is paid once.
+Rule: a schedule, seeded by itself and not by the student, says what a column shows of each image. Two students of one
+sweep meet the same views, and the teacher is paid once. What has no finite number of views (mixing, colour) is drawn
+from the seed of the schedule and the number of the column, so it comes again whenever the column does.
 """
 
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.tasks.classification import Views
 from targets.processing import Processing
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column of a schedule shows of every image."""
+
+    views: Tensor
+    """View ids int64[N]."""
+    partners: Tensor | None = None
+    """Rows int64[N] mixed into each image, in their own view."""
+    share: Tensor | None = None
+    """How much of each image stays, float32[N], at least a half."""
+    colour: Tensor | None = None
+    """Contrast and brightness float32[N, 2]: pixel p becomes (p - 127.5) contrast + 127.5 brightness."""
+
+    def to(self, device: torch.device) -> "Column":
+        """Return the same on `device`."""
+        moved = (None if t is None else t.to(device) for t in (self.partners, self.share, self.colour))
+        return Column(self.views.to(device), *moved)
 
 
 class ViewSchedule:
@@ -19,10 +44,28 @@ class ViewSchedule:
         generator = torch.Generator().manual_seed(seed)
         self._order = torch.randperm(views.count, generator=generator)
         self._offset = torch.randint(views.count, (num_images,), generator=generator)
+        self._settings = views
+        self._seed = seed
 
-    def column(self, column: int) -> Tensor:
-        """Return the view ids int64[num_images] of a column."""
-        return self._order[(self._offset + column) % len(self._order)]
+    def number(self, epoch: int) -> int:
+        """Return the column that an epoch shows: they come again after `num_columns`."""
+        num_columns = self._settings.num_columns
+        return epoch if num_columns is None else epoch % num_columns
+
+    def column(self, column: int) -> Column:
+        """Return what a column shows."""
+        views = self._order[(self._offset + column) % len(self._order)]
+        num = len(views)
+        random = np.random.default_rng([self._seed, column])
+        partners = share = colour = None
+        if self._settings.mixup:
+            partners = torch.from_numpy(random.permutation(num))
+            drawn = random.beta(self._settings.mixup, self._settings.mixup, num)
+            share = torch.from_numpy(np.maximum(drawn, 1 - drawn).astype(np.float32))
+        if self._settings.colour:
+            low, high = 1 - self._settings.colour, 1 + self._settings.colour
+            colour = torch.from_numpy(random.uniform(low, high, (num, 2)).astype(np.float32))
+        return Column(views, partners, share, colour)
 
 
 class ViewedImages:
@@ -45,6 +88,11 @@ class ViewedImages:
     def __len__(self) -> int:
         return len(self._padded)
 
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of all images, in their order."""
+        return hashlib.sha256(self._images.cpu().contiguous().numpy().data).hexdigest()
+
     @property
     def device(self) -> torch.device:
         """Where the images are, and where batches come from."""
@@ -56,7 +104,15 @@ class ViewedImages:
             return self
         return ViewedImages(self._images.to(device), self._views, self._processing)
 
-    def batch(self, index_B: Tensor, views_B: Tensor | None = None) -> Tensor:
+    def shown(self, index_B: Tensor, column: Column) -> Tensor:
+        """Return float32[B, C, H, W]: what `column` shows of the rows, mixed with their partners where it says so."""
+        images = self._coloured(index_B, column)
+        if column.partners is None or column.share is None:
+            return images
+        share = column.share[index_B].view(-1, 1, 1, 1)
+        return share * images + (1 - share) * self._coloured(column.partners[index_B], column)
+
+    def batch(self, index_B: Tensor, views_B: Tensor | None = None, colour_B: Tensor | None = None) -> Tensor:
         """Return float32[B, C, H, W], normalized, in channels_last layout.
 
         View v is the crop at row (v mod s^2) // s and column v mod s of the padded image, with s = 2 padding + 1;
@@ -67,4 +123,12 @@ class ViewedImages:
         place = views_B % area
         pixels = self._windows[index_B, place // self._side, place % self._side]
         pixels = torch.where((views_B >= area).view(-1, 1, 1, 1), pixels.flip(2), pixels)
-        return pixels.permute(0, 3, 1, 2).to(torch.float32) * self._scale + self._bias
+        values = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        if colour_B is not None:
+            contrast, brightness = colour_B.view(-1, 2, 1, 1, 1).unbind(1)
+            values = ((values - 127.5) * contrast + 127.5 * brightness).clamp(0, 255)
+        return values * self._scale + self._bias
+
+    def _coloured(self, index_B: Tensor, column: Column) -> Tensor:
+        colour = None if column.colour is None else column.colour[index_B]
+        return self.batch(index_B, column.views[index_B], colour)

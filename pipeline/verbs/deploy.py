@@ -24,7 +24,9 @@ class Selection:
     build: Path
 
 
-def run_deploy(selection: Selection, *, train_anyway: bool, accept_undecided: bool, as_json: bool) -> int:
+def run_deploy(
+    selection: Selection, *, train_anyway: bool, accept_undecided: bool, loggers: tuple[str, ...], as_json: bool
+) -> int:
     """Run the chain, print its verdict and return the exit code."""
     recipe, deployment = _load(selection)
     console = console_for_people(as_json=as_json)
@@ -34,6 +36,7 @@ def run_deploy(selection: Selection, *, train_anyway: bool, accept_undecided: bo
         build=selection.build,
         train_anyway=train_anyway,
         accept_undecided=accept_undecided,
+        loggers=loggers,
         console=console,
     )
     folder = selection.build / recipe.name / deployment.name

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from calibration.scheme import Scheme
 from pipeline.distillation.labels import CrossEntropy
-from pipeline.distillation.loss import Batch
+from pipeline.distillation.loss import Batch, Term
 from pipeline.distillation.response import KnowledgeDistillation
 from pipeline.errors import DataError, RecipeError, TrainingDiverged
 from pipeline.models.resnet import ResNet
@@ -23,10 +23,11 @@ from pipeline.stages.train_teacher import train_teacher
 from pipeline.tasks.classification import ClassificationTask, Normalization, Views
 from pipeline.tasks.dataset import Dataset, Split
 from pipeline.training.calibrate import Calibration
-from pipeline.training.fit import FitResult, TrainingData, fit, make_optimizer
-from pipeline.training.objective import WeightedLosses
+from pipeline.training.fit import FitResult, TrainingData, fit
+from pipeline.training.objective import Objective, PlacedTerm
 from pipeline.training.resume import RESUME_FILE
 from pipeline.training.schedule import TrainingSchedule
+from pipeline.training.setup import make_optimizer
 from pipeline.training.student_run import Teaching, save_checkpoint
 from pipeline.training.teacher_outputs import OutputsFolder
 from pipeline.training.views import ViewedImages, ViewSchedule
@@ -113,7 +114,7 @@ def test_an_interrupted_student_resumes_to_the_bit(
 ) -> None:
     schedule = SCHEDULE.model_copy(update=changes)
     losses = (CrossEntropy(weight=0.1), KnowledgeDistillation())
-    teaching = Teaching(teacher, losses, OutputsFolder(tmp_path / "outputs"))
+    teaching = Teaching((teacher,), losses, OutputsFolder(tmp_path / "outputs"))
     whole = distill_student(make_folder(tmp_path / "whole"), task, MODEL, schedule, teaching)
     folder = make_folder(tmp_path / "resumed")
     with pytest.raises(KeyboardInterrupt):
@@ -132,7 +133,7 @@ def test_an_interrupted_quantized_student_resumes_to_the_bit(
     task: ClassificationTask, teacher: TrainedModel, tmp_path: Path, after: int
 ) -> None:
     schedule = SCHEDULE.model_copy(update={"epochs": 4, "learning_rate": 0.01})
-    teaching = Teaching(teacher, (KnowledgeDistillation(temperature=1.0),), OutputsFolder(tmp_path / "outputs"))
+    teaching = Teaching((teacher,), (KnowledgeDistillation(temperature=1.0),), OutputsFolder(tmp_path / "outputs"))
 
     def train(name: str, interruption: Interruption) -> Path:
         folder = make_folder(tmp_path / name)
@@ -152,9 +153,7 @@ def test_metrics_of_each_epoch_are_kept_and_the_last_and_best_reported(
 ) -> None:
     folder = make_folder(tmp_path / "student")
     schedule = SCHEDULE.model_copy(update={"epochs": 6})
-    checkpoint = distill_student(
-        folder, task, MODEL, schedule, Teaching(None, (CrossEntropy(),), OutputsFolder(folder))
-    )
+    checkpoint = distill_student(folder, task, MODEL, schedule, Teaching((), (CrossEntropy(),), OutputsFolder(folder)))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     accuracies = [line["validation_accuracy"] for line in lines]
     assert [line["epoch"] for line in lines] == list(range(6))
@@ -168,28 +167,29 @@ def small_data(num: int = 32) -> TrainingData:
     split = DATASET.train.take(np.arange(num))
     processing = Normalization(mean=(0.2, 0.2), std=(0.3, 0.3)).processing()
     images = ViewedImages(torch.from_numpy(split.images), VIEWS, processing)
-    return TrainingData(images, torch.from_numpy(split.labels), ViewSchedule(VIEWS, num, 0), VIEWS.num_columns)
+    return TrainingData(images, torch.from_numpy(split.labels), ViewSchedule(VIEWS, num, 0))
 
 
-def train(model: nn.Module, folder: Path, schedule: TrainingSchedule, objective: object, num: int = 32) -> FitResult:
-    assert callable(objective)
+def objective_of(**terms: Term) -> Objective:
+    return Objective({name: PlacedTerm(CrossEntropy(), term) for name, term in terms.items()}, epochs=3)
+
+
+def train(model: nn.Module, folder: Path, schedule: TrainingSchedule, objective: Objective, num: int = 32) -> FitResult:
     return fit(
         model, objective, small_data(num), schedule, name="distill_student", validate=lambda _: 0.5, out_dir=folder
     )
 
 
 class Poisoned:
-    """Cross-entropy that turns to NaN at one step, in one of two terms."""
+    """Cross-entropy that turns to NaN at one step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
         self.calls = 0
 
-    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> Tensor:
         self.calls += 1
-        factor = float("nan") if self.calls == self.step else 0.5
-        loss = CrossEntropy()(batch)
-        return {"cross_entropy": loss, "kd": loss * factor}
+        return CrossEntropy()(batch) * (float("nan") if self.calls == self.step else 0.5)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ class Poisoned:
 )
 def test_a_loss_that_is_nan_names_epoch_batch_and_term(tmp_path: Path, step: int, place: str, kept: str) -> None:
     with pytest.raises(TrainingDiverged) as caught:
-        train(MODEL.build(2, 4), tmp_path, SCHEDULE, Poisoned(step))
+        train(MODEL.build(2, 4), tmp_path, SCHEDULE, objective_of(cross_entropy=CrossEntropy(), kd=Poisoned(step)))
     message = str(caught.value)
     assert message.startswith(f"distill_student: {place}: expected a finite loss; got kd = nan at learning rate ")
     assert kept in message
@@ -210,18 +210,18 @@ def test_a_loss_that_is_nan_names_epoch_batch_and_term(tmp_path: Path, step: int
 
 def test_weights_that_blow_up_in_the_last_step_are_not_kept(tmp_path: Path) -> None:
     class Exploding(Poisoned):
-        def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        def __call__(self, batch: Batch) -> Tensor:
             self.calls += 1
             root = (batch.student - batch.student.detach()).sum().abs().sqrt()  # zero, of infinite slope
-            return {"cross_entropy": CrossEntropy()(batch) + (root if self.calls == self.step else 0)}
+            return CrossEntropy()(batch) + (root if self.calls == self.step else 0)
 
     with pytest.raises(TrainingDiverged, match=r"epoch 1, batch 4: .* weights that are not finite"):
-        train(MODEL.build(2, 4), tmp_path, SCHEDULE, Exploding(4))
+        train(MODEL.build(2, 4), tmp_path, SCHEDULE, objective_of(cross_entropy=Exploding(4)))
     assert not (tmp_path / RESUME_FILE).exists()
 
 
 def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
-    objective = WeightedLosses([CrossEntropy()])
+    objective = objective_of(cross_entropy=CrossEntropy())
     train(MODEL.build(2, 4), tmp_path, SCHEDULE, objective)
     path = tmp_path / RESUME_FILE
     for content in (b"", b"garbage", path.read_bytes()[:-50], path.read_bytes()[:100]):
@@ -238,11 +238,12 @@ def test_a_damaged_state_says_what_to_do(tmp_path: Path) -> None:
 def test_an_incomplete_batch_is_dropped_unless_it_is_the_only_one(tmp_path: Path, num: int, steps: int) -> None:
     sizes: list[int] = []
 
-    def objective(batch: Batch) -> dict[str, Tensor]:
+    def counted(batch: Batch) -> Tensor:
         sizes.append(len(batch.labels))
-        return {"cross_entropy": CrossEntropy()(batch)}
+        return CrossEntropy()(batch)
 
-    train(MODEL.build(2, 4), tmp_path, SCHEDULE.model_copy(update={"epochs": 1}), objective, num)
+    schedule = SCHEDULE.model_copy(update={"epochs": 1})
+    train(MODEL.build(2, 4), tmp_path, schedule, objective_of(cross_entropy=counted), num)
     assert sizes == [min(8, num)] * steps
 
 
@@ -251,7 +252,7 @@ def test_a_model_given_in_eval_mode_is_trained_and_dropout_is_repeatable(tmp_pat
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(128, 4)).eval()
         torch.manual_seed(hash(name) % 1000)
-        train(model, make_folder(tmp_path / name), SCHEDULE, WeightedLosses([CrossEntropy()]))
+        train(model, make_folder(tmp_path / name), SCHEDULE, objective_of(cross_entropy=CrossEntropy()))
         return model[2].weight.detach()
 
     assert torch.equal(final("first"), final("second"))
@@ -259,7 +260,7 @@ def test_a_model_given_in_eval_mode_is_trained_and_dropout_is_repeatable(tmp_pat
 
 def test_decay_skips_what_has_one_dimension() -> None:
     model = MODEL.build(2, 4)
-    decayed, plain = make_optimizer(model, SCHEDULE).param_groups
+    decayed, plain = make_optimizer([model], SCHEDULE).param_groups
     assert (decayed["weight_decay"], plain["weight_decay"]) == (5e-4, 0.0)
     assert {p.ndim for p in decayed["params"]} == {2, 4}
     assert {p.ndim for p in plain["params"]} == {1}
@@ -281,13 +282,18 @@ def test_a_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
     schedule = TrainingSchedule(
         epochs=1, batch_size=32, learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_epochs=0, clip_norm=0.01
     )
-    train(model, tmp_path, schedule, WeightedLosses([CrossEntropy(weight=100.0)]))
+    train(
+        model,
+        tmp_path,
+        schedule,
+        Objective({"cross_entropy": PlacedTerm(CrossEntropy(weight=100.0), CrossEntropy())}, epochs=1),
+    )
     assert (model[1].weight.detach() - before).norm().item() <= 0.01 + 1e-6
 
 
 def test_zero_epochs_only_calibrate(task: ClassificationTask, teacher: TrainedModel, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "quantized")
-    teaching = Teaching(None, (KnowledgeDistillation(),), OutputsFolder(folder))
+    teaching = Teaching((), (KnowledgeDistillation(),), OutputsFolder(folder))
     schedule = SCHEDULE.model_copy(update={"epochs": 0})
     calibration = Calibration(samples=16)
     checkpoint = train_quantized(folder, task, teacher, schedule, teaching, calibration=calibration, scheme=Scheme())
@@ -297,17 +303,17 @@ def test_zero_epochs_only_calibrate(task: ClassificationTask, teacher: TrainedMo
 
 
 def test_a_loss_that_wants_a_teacher_says_so(task: ClassificationTask, tmp_path: Path) -> None:
-    teaching = Teaching(None, (KnowledgeDistillation(),), OutputsFolder(tmp_path))
+    teaching = Teaching((), (KnowledgeDistillation(),), OutputsFolder(tmp_path))
     with pytest.raises(RecipeError, match=r"losses: expected a teacher for a loss that reads its logits; got none"):
         distill_student(make_folder(tmp_path / "student"), task, MODEL, SCHEDULE, teaching)
 
 
 def test_a_finished_training_whose_model_was_not_saved_is_not_trained_again(tmp_path: Path) -> None:
-    objective = WeightedLosses([CrossEntropy()])
+    objective = objective_of(cross_entropy=CrossEntropy())
     trained = MODEL.build(2, 4)
     train(trained, tmp_path, SCHEDULE, objective)
     again = MODEL.build(2, 4)
-    result = train(again, tmp_path, SCHEDULE, lambda batch: pytest.fail("trained again"))
+    result = train(again, tmp_path, SCHEDULE, objective_of(x=lambda batch: pytest.fail("trained again")))
     assert result == FitResult(3, 0.5, 0.5)
     assert torch.equal(again.linear.weight, trained.linear.weight)
     save_checkpoint(tmp_path, again, DATASET, result)

@@ -58,18 +58,18 @@ def test_without_views_an_image_is_only_itself() -> None:
 
 def test_every_image_meets_every_view_once() -> None:
     schedule = ViewSchedule(VIEWS, len(IMAGES), seed=0)
-    columns = torch.stack([schedule.column(column) for column in range(VIEWS.count)])
+    columns = torch.stack([schedule.column(column).views for column in range(VIEWS.count)])
     assert torch.equal(columns.sort(dim=0).values, torch.arange(VIEWS.count)[:, None].expand(-1, len(IMAGES)))
-    assert torch.equal(schedule.column(VIEWS.count), schedule.column(0))
-    assert len(schedule.column(0).unique()) > VIEWS.count / 2  # one column shows many views
+    assert torch.equal(schedule.column(VIEWS.count).views, schedule.column(0).views)
+    assert len(schedule.column(0).views.unique()) > VIEWS.count / 2  # one column shows many views
 
 
 def test_a_schedule_follows_its_own_seed_alone() -> None:
     torch.manual_seed(1)
-    first = ViewSchedule(VIEWS, 20, seed=0).column(3)
+    first = ViewSchedule(VIEWS, 20, seed=0).column(3).views
     torch.manual_seed(2)
-    assert torch.equal(ViewSchedule(VIEWS, 20, seed=0).column(3), first)
-    assert not torch.equal(ViewSchedule(VIEWS, 20, seed=1).column(3), first)
+    assert torch.equal(ViewSchedule(VIEWS, 20, seed=0).column(3).views, first)
+    assert not torch.equal(ViewSchedule(VIEWS, 20, seed=1).column(3).views, first)
 
 
 class Counting(nn.Module):
@@ -92,7 +92,7 @@ def make_outputs(folder: Path, teacher: nn.Module, images: ViewedImages, name: s
 
 
 def asked(outputs: TeacherOutputs) -> int:
-    return sum(outputs._teacher.asked)  # the copy that is called
+    return sum(outputs._teacher.network.asked)  # the copy that is called
 
 
 @pytest.mark.parametrize("column", [0, 1, 17])
@@ -100,8 +100,9 @@ def test_row_i_belongs_to_image_i_in_the_view_of_the_schedule(
     images: ViewedImages, tmp_path: Path, column: int
 ) -> None:
     make_outputs(tmp_path, Counting(), images).column(column)
-    logits = make_outputs(tmp_path, Counting(), images).column(column).numpy()  # from disk
-    shown = ViewSchedule(VIEWS, len(images), seed=0).column(column)
+    (kept,) = make_outputs(tmp_path, Counting(), images).column(column)  # from disk
+    logits = kept.numpy()
+    shown = ViewSchedule(VIEWS, len(images), seed=0).column(column).views
     views = np.stack([view_by_numpy(IMAGES[i], int(view)) for i, view in enumerate(shown)])
     expected = views.reshape(len(views), 3, 2, 4, 2, 3).mean(axis=(3, 5)).reshape(len(views), -1)
     np.testing.assert_allclose(logits, expected, atol=0.05)  # bfloat16 has 8 bits, of values up to 4
@@ -114,9 +115,11 @@ def test_outputs_are_those_of_the_live_teacher(images: ViewedImages, tmp_path: P
     teacher = ResNet(depth=8, width=8).build(3, 10).eval()
     schedule = ViewSchedule(VIEWS, len(images), seed=0)
     with torch.inference_mode():
-        live = fast_inference(teacher)(images.batch(torch.arange(125), schedule.column(2)[:125]).to(torch.bfloat16))
-        precise = teacher(images.batch(torch.arange(125), schedule.column(2)[:125]))
-    kept = make_outputs(tmp_path, teacher, images).column(2)[:125]
+        live, _ = fast_inference(teacher)(
+            images.batch(torch.arange(125), schedule.column(2).views[:125]).to(torch.bfloat16)
+        )
+        precise = teacher(images.batch(torch.arange(125), schedule.column(2).views[:125]))
+    kept = make_outputs(tmp_path, teacher, images).column(2)[0][:125]
     assert torch.allclose(
         kept, live.float(), rtol=2**-11, atol=1e-5
     )  # fp16 keeps what bf16 has, and rounds tiny values
@@ -126,11 +129,11 @@ def test_outputs_are_those_of_the_live_teacher(images: ViewedImages, tmp_path: P
 
 def test_a_column_is_computed_once(images: ViewedImages, tmp_path: Path) -> None:
     outputs = make_outputs(tmp_path, Counting(), images)
-    first, again = outputs.column(5), outputs.column(5)
+    (first,), (again,) = outputs.column(5), outputs.column(5)
     assert asked(outputs) == len(images)
     assert torch.equal(first, again)
     later = make_outputs(tmp_path, Counting(), images)
-    assert torch.equal(later.column(5), first)
+    assert torch.equal(later.column(5)[0], first)
     assert asked(later) == 0
 
 
@@ -146,8 +149,8 @@ def test_a_column_that_is_not_right_is_computed_again_with_a_warning(
     images: ViewedImages, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     outputs = make_outputs(tmp_path, Counting(), images)
-    expected = outputs.column(1)
-    path = outputs.folder / "00001.safetensors"
+    (expected,) = outputs.column(1)
+    path = outputs.tables[0].folder / "00001.safetensors"
     content = path.read_bytes()
     other = make_outputs(tmp_path, Counting(), images, name="other")
     other.column(1)
@@ -156,13 +159,16 @@ def test_a_column_that_is_not_right_is_computed_again_with_a_warning(
     if damage in changed:
         path.write_bytes(changed[damage])
     elif damage == "other name":
-        path.write_bytes(content.replace(b'"logits"', b'"lagits"'))
+        path.write_bytes(content.replace(b'"values"', b'"volues"'))
     else:
         shutil.copy(
-            outputs.folder / "00002.safetensors" if damage == "other column" else other.folder / path.name, path
+            outputs.tables[0].folder / "00002.safetensors"
+            if damage == "other column"
+            else other.tables[0].folder / path.name,
+            path,
         )
     with caplog.at_level(logging.WARNING):
-        assert torch.equal(outputs.column(1), expected)
+        assert torch.equal(outputs.column(1)[0], expected)
     assert len(caplog.records) == 1
     assert "computed again" in caplog.text
     caplog.clear()

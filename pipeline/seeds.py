@@ -1,0 +1,67 @@
+"""The same distillation from several seeds: what a figure is worth. Rule: the last epoch's accuracy is the result."""
+
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.numpy
+
+from pipeline.chain import distill, teach
+from pipeline.models.trained import TrainedModel
+from pipeline.recipe import Recipe
+from pipeline.run import Run
+from pipeline.stages.predict import predict
+
+
+@dataclass(frozen=True)
+class SeedFigures:
+    """Accuracies of one student, fractions; `test` is the last epoch's, on all test images."""
+
+    seed: int
+    test: float
+    validation: float
+    best_validation: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (with n - 1; None of a single value) of n values."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+def spread_of(values: list[float]) -> Spread:
+    """Return mean, spread and number of values."""
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return Spread(statistics.fmean(values), std, len(values))
+
+
+def distill_seeds(recipe: Recipe, num_seeds: int, run: Run) -> tuple[float, list[SeedFigures]]:
+    """Distill the recipe's student from `num_seeds` seeds in a row; return the teacher's test accuracy and theirs.
+
+    Only the student's seed changes: teachers, and the views that students meet, are the same, and are paid once.
+    """
+    teachers = teach(recipe, run)
+    figures = []
+    for seed in range(recipe.distillation.training.seed, recipe.distillation.training.seed + num_seeds):
+        training = recipe.distillation.training.model_copy(update={"seed": seed})
+        distillation = recipe.distillation.model_copy(update={"training": training})
+        student = distill(recipe.model_copy(update={"distillation": distillation}), teachers, run)
+        checkpoint = student.checkpoint
+        figures.append(
+            SeedFigures(
+                seed=seed,
+                test=test_accuracy(recipe, student, run),
+                validation=checkpoint.validation_accuracy,
+                best_validation=checkpoint.best_validation_accuracy,
+            )
+        )
+    return test_accuracy(recipe, teachers[0], run), figures
+
+
+def test_accuracy(recipe: Recipe, trained: TrainedModel, run: Run) -> float:
+    """Return the accuracy on all test images, in float32 on the host."""
+    logits = safetensors.numpy.load_file(run.stage(predict, recipe.task, trained).path)["logits"]
+    return float(np.mean(recipe.task.correct(logits, recipe.task.load().test.labels)))

@@ -1,0 +1,189 @@
+"""Features: the outputs of named layers beside the logits, returned by the network itself, so that it still compiles.
+
+A layer is named as in `named_modules()`: `layer2.0.relu2`; `layer2.0.relu2:input` is what enters it. `stage:1`,
+`stage:2`, ... and `stage:last` are the layers that a network lists in its attribute `stages`, from shallow to deep.
+Rule: a network that torch.fx cannot trace is read through forward hooks instead, and is then not compiled.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils.hooks import RemovableHandle
+
+from pipeline.errors import RecipeError
+from pipeline.training.layout import UNTRACEABLE
+
+INPUT = ":input"
+STAGE = "stage:"
+SHOWN = 12
+IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv", "iand", "ior", "relu_"}
+
+Features = tuple[Tensor, ...]
+
+
+def resolve_layers(words: Sequence[str], network: nn.Module, *, who: str) -> tuple[str, ...]:
+    """Return the layers' own names.
+
+    Raises:
+        RecipeError: no such stage or layer; lists what there is.
+    """
+    stages = stages_of(network)
+    names = [name for name, _ in network.named_modules() if name]
+    return tuple(_resolve(word, stages, names, who) for word in words)
+
+
+def stages_of(network: nn.Module) -> tuple[str, ...]:
+    """Return the layers that a network calls its stages, from shallow to deep; none where it has no `stages`."""
+    stages = vars(network).get("stages", ())
+    return tuple(stages)
+
+
+def with_features(network: nn.Module, layers: Sequence[str], *, who: str) -> nn.Module:
+    """Return a module that gives (logits, features): one feature a layer, in the order of `layers`.
+
+    It shares weights and buffers with `network`, whose mode (training or not) it takes once and for all.
+
+    Raises:
+        RecipeError: the network does not call a layer in its forward, or what it gives is no tensor.
+    """
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(network)
+    except UNTRACEABLE:
+        return _Hooked(network, layers, who)
+    places = [tracer.places.get(layer) for layer in layers]
+    if missing := [layer for layer, place in zip(layers, places, strict=True) if place is None]:
+        raise _never_called(missing[0], list(tracer.places), who)
+    kept = tuple(_unspoilt(graph, place, network) for place in places if place is not None)
+    (output,) = graph.find_nodes(op="output")
+    output.args = ((output.args[0], kept),)
+    traced = fx.GraphModule(tracer.root, graph)
+    return traced.train(network.training)
+
+
+@torch.no_grad()
+def shapes_of(network: nn.Module, images: Tensor, *, layers: Sequence[str], who: str) -> tuple[tuple[int, ...], ...]:
+    """Return each feature's shape without its batch dimension, by one pass of `images` in eval mode.
+
+    Raises:
+        RecipeError: as `with_features`, or a layer that gives no tensor of at least two dimensions.
+    """
+    if not layers:
+        return ()
+    was_training = network.training
+    _, features = with_features(network.eval(), layers, who=who)(images)
+    network.train(was_training)
+    for layer, feature in zip(layers, features, strict=True):
+        if not isinstance(feature, Tensor) or feature.ndim < 2:
+            got = f"a tensor {list(feature.shape)}" if isinstance(feature, Tensor) else type(feature).__name__
+            raise RecipeError(f"{who}: layer {layer!r}: expected it to give a tensor [B, C, ...]; got {got}")
+    return tuple(tuple(feature.shape[1:]) for feature in features)
+
+
+def _unspoilt(graph: fx.Graph, place: fx.Node, network: nn.Module) -> fx.Node:
+    """Return the node of a feature, or of a copy where an operation after it works in place."""
+    if not any(_works_in_place(user, network) for user in place.users):
+        return place
+    with graph.inserting_after(place):
+        return graph.call_method("clone", (place,))
+
+
+def _works_in_place(node: fx.Node, network: nn.Module) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    is_named_so = name in IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
+    return is_named_so or bool(node.kwargs.get("inplace", False))
+
+
+class _Tracer(fx.Tracer):
+    """Notes which node each module's call gives and takes, containers included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[str, fx.Node] = {}
+
+    def call_module(self, m: nn.Module, forward: object, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        name = self.path_of_module(m)
+        if args and isinstance(args[0], fx.Proxy):
+            self.places[name + INPUT] = args[0].node
+        result = super().call_module(m, forward, args, kwargs)  # type: ignore[arg-type]
+        if isinstance(result, fx.Proxy):
+            self.places[name] = result.node
+        return result
+
+
+class _Hooked(nn.Module):
+    """Reads features through forward hooks: works on any network, but not under torch.compile."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str], who: str) -> None:
+        super().__init__()
+        self.network = network
+        self._layers = tuple(layers)
+        self._who = who
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Features]:
+        seen: dict[str, Tensor] = {}
+        modules = dict(self.network.named_modules())
+        handles = [_watch(modules[layer.removesuffix(INPUT)], layer, seen) for layer in self._layers]
+        try:
+            logits = self.network(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if missing := [layer for layer in self._layers if layer not in seen]:
+            raise _never_called(missing[0], list(seen), self._who)
+        return logits, tuple(seen[layer] for layer in self._layers)
+
+
+def _watch(module: nn.Module, layer: str, seen: dict[str, Tensor]) -> RemovableHandle:
+    """Keep a copy of what enters or leaves `module` in `seen`: what comes after it may work in place."""
+    if layer.endswith(INPUT):
+        return module.register_forward_pre_hook(lambda _, args: seen.update({layer: args[0].clone()}))
+    return module.register_forward_hook(lambda _, args, result: seen.update({layer: _copied(result)}))
+
+
+def _copied(value: object) -> Tensor:
+    return value.clone() if isinstance(value, Tensor) else cast(Tensor, value)
+
+
+def _resolve(word: str, stages: tuple[str, ...], names: list[str], who: str) -> str:
+    plain, tail = (word.removesuffix(INPUT), INPUT) if word.endswith(INPUT) else (word, "")
+    if plain.startswith(STAGE):
+        return _stage(plain.removeprefix(STAGE), stages, names, who) + tail
+    if plain not in names:
+        raise RecipeError(f"{who}: expected the name of a layer; got {word!r}{_candidates(plain, names)}")
+    return word
+
+
+def _stage(number: str, stages: tuple[str, ...], names: list[str], who: str) -> str:
+    if not stages:
+        raise RecipeError(
+            f"{who}: the network lists no stages, so {STAGE}{number} means nothing: name its layers in the loss "
+            f"(student_layers, teacher_layers), or give it an attribute stages{_candidates('', names)}"
+        )
+    if number == "last":
+        return stages[-1]
+    if not number.isdigit() or not 1 <= int(number) <= len(stages):
+        raise RecipeError(
+            f"{who}: expected {STAGE}1 to {STAGE}{len(stages)}, or {STAGE}last; got {STAGE}{number}. "
+            f"Its stages are {', '.join(stages)}"
+        )
+    return stages[int(number) - 1]
+
+
+def _candidates(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, n=3)
+    meant = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{meant}; its layers are {', '.join(names[:SHOWN])}{more}"
+
+
+def _never_called(layer: str, called: list[str], who: str) -> RecipeError:
+    names = [name for name in called if not name.endswith(INPUT)]
+    return RecipeError(
+        f"{who}: layer {layer!r} is there, but the network's forward never calls it{_candidates(layer, names)}"
+    )

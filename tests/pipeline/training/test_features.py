@@ -1,0 +1,100 @@
+"""Features by name: from the graph where there is one, through hooks where there is none, and always the right ones."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import RecipeError
+from pipeline.models.resnet import ResNet
+from pipeline.training.features import resolve_layers, shapes_of, with_features
+
+IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Plain(nn.Module):
+    """Two convolutions, the second one's activation in place; what `forward` does is known."""
+
+    def __init__(self, *, traceable: bool) -> None:
+        super().__init__()
+        self.first, self.act = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(4, 5, 3)
+        self.idle = nn.Linear(1, 1)
+        self.linear = nn.Linear(5, 2)
+        self.traceable = traceable
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.traceable and len(x) > 100:
+            x = x[:100]
+        x = self.second(self.act(self.first(x)))
+        x += 1  # spoils what the second convolution gave
+        logits: Tensor = self.linear(F.relu(x).mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_a_feature_is_what_its_layer_gave_whatever_works_in_place_after_it(traceable: bool) -> None:
+    network = Plain(traceable=traceable)
+    layers = ("first", "act:input", "act", "second")
+    logits, (first, entered, acted, second) = with_features(network, layers, who="test")(IMAGES)
+    expected = F.conv2d(IMAGES, network.first.weight, network.first.bias)
+    torch.testing.assert_close(first, expected)
+    torch.testing.assert_close(entered, expected)
+    torch.testing.assert_close(acted, F.relu(expected))
+    torch.testing.assert_close(second, F.conv2d(F.relu(expected), network.second.weight, network.second.bias))
+    torch.testing.assert_close(logits, network(IMAGES))
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_gradients_of_a_feature_reach_the_networks_own_weights(traceable: bool) -> None:
+    network = Plain(traceable=traceable)
+    _, (feature,) = with_features(network, ("act",), who="test")(IMAGES)
+    feature.sum().backward()
+    assert network.first.weight.grad is not None
+    assert network.second.weight.grad is None
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_stages_are_the_networks_own_and_shapes_those_of_one_image() -> None:
+    network = ResNet(depth=14, width=4).build(3, 10)
+    layers = resolve_layers(("stage:1", "stage:last", "stage:2:input", "layer1.0.conv1"), network, who="test")
+    assert layers == ("layer1.1.relu2", "layer3.1.relu2", "layer2.1.relu2:input", "layer1.0.conv1")
+    shapes = shapes_of(network, IMAGES[:1], layers=layers, who="test")
+    assert shapes == ((4, 8, 8), (16, 2, 2), (8, 4, 4), (4, 8, 8))
+    assert network.training  # as it was
+
+
+def test_containers_are_layers_too() -> None:
+    network = ResNet(depth=8, width=4).build(3, 10).eval()
+    _, (stage, last) = with_features(network, ("layer2", "layer2.0.relu2"), who="test")(IMAGES)
+    assert torch.equal(stage, last)
+
+
+def test_features_compile_in_one_graph() -> None:
+    network = with_features(ResNet(depth=8, width=4).build(3, 10), ("layer1.0.relu2",), who="test")
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(IMAGES)[1][0], network(IMAGES)[1][0])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("layer2.0.relu3", r"layer2.0.relu3' \(did you mean 'layer2.0.relu2'"),
+        ("stage:4", "expected stage:1 to stage:3, or stage:last; got stage:4. Its stages are layer1.0.relu2"),
+        ("nonsense", "its layers are conv1, bn1, relu, layer1"),
+    ],
+)
+def test_a_wrong_name_lists_the_candidates(word: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        resolve_layers((word,), ResNet(depth=8).build(3, 10), who="losses: at: student_layers")
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_a_layer_that_is_never_called_says_so(traceable: bool) -> None:
+    with pytest.raises(RecipeError, match=r"the teacher: layer 'idle' is there, but the network's forward never calls"):
+        shapes_of(Plain(traceable=traceable), IMAGES[:1], layers=("idle",), who="the teacher")
+
+
+def test_a_network_without_stages_says_how_to_name_layers() -> None:
+    with pytest.raises(RecipeError, match=r"lists no stages, so stage:last means nothing: name its layers"):
+        resolve_layers(("stage:last",), Plain(traceable=True), who="losses: srd: student_layers")
