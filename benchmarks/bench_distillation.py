@@ -69,8 +69,8 @@ def main() -> None:
     run = (
         f"torch {torch.__version__}, torchdistill 1.1.5, torchvision 0.28.0, {platform.machine()} "
         f"{cpu_name()}, {arguments.threads} threads, {arguments.rounds} interleaved rounds of {arguments.steps} steps, "
-        f"medians; {comparison.num_repeated} turns repeated, for others were busy; load average {os.getloadavg()[0]:.1f}; {origin}; edgeproof {version('edgeproof')}; "
-        f"make bench-distillation ARGS='{' '.join(sys.argv[1:])}'"
+        f"medians; {comparison.num_repeated} turns repeated, for others were busy; {origin}; "
+        f"edgeproof {version('edgeproof')}; make bench-distillation ARGS='{' '.join(sys.argv[1:])}'"
     )
     publish("distillation", "images/s", sorted(rows, key=lambda row: row.name), [*NOTES, run], figures)
 

@@ -151,7 +151,7 @@ def publish(console: Console, title: str, group: str, depth: int, rows: dict[str
         )
     console.print(table)
     console.print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; teacher ResNet-56, 88.99 % on these JPEG images. "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; teacher ResNet-56: 88.99 % on these images. "
         "Times count only where nothing else ran.",
         style="dim",
     )

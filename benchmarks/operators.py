@@ -10,7 +10,7 @@ GROUPS = (
     ("matrix products", r"::(addmm|mm|bmm|matmul|linear)"),
     ("batch norm, backward", r"batch_norm.*backward"),
     ("batch norm, forward", r"batch_norm"),
-    ("ReLU and sums, both ways", r"relu|threshold|::add_?$|::sum$"),
+    ("ReLU and sums, both ways", r"relu|threshold|clamp_min|::add_?$|::sum$"),
     ("casts, copies, fills", r"::(copy_|clone|fill_|zero_|_to_copy|contiguous)"),
     ("views of the images", r"::(index|flip|where)$"),
     ("optimizer", r"_fused_|_foreach_|Optimizer"),

@@ -54,7 +54,7 @@ Overrides = Annotated[
 ]
 Loggers = Annotated[
     list[str] | None,
-    typer.Option("--log", metavar="LOGGER", help="Stream metrics to tensorboard, mlflow or wandb; may be repeated."),
+    typer.Option("--log", metavar="LOGGER", help="Stream metrics to csv, tensorboard, mlflow or wandb; repeatable."),
 ]
 Build = Annotated[Path, typer.Option("--build", metavar="DIR", help="Where results and the store are kept.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for machines.")]

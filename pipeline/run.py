@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.errors import StoreError
+from pipeline.follow import follow, is_follower
 from pipeline.progress import Progress, following
 from pipeline.report.report import StageFigures
 from pipeline.report.wording import second_words
@@ -69,6 +70,8 @@ class Run:
         self, stage: Callable[Concatenate[Path, Inputs], Artifact], /, *args: Inputs.args, **kwargs: Inputs.kwargs
     ) -> Artifact:
         """Return the stage's artifact: from the store where nothing changed, else computed with progress shown."""
+        if is_follower():
+            return follow(self.store, stage, *args, **kwargs)
         with ExitStack() as context:
             parameters = inspect.signature(stage).parameters
             if (
@@ -129,6 +132,7 @@ def open_run(console: Console, build: Path, *, loggers: tuple[str, ...] = (), ru
         raise StoreError(
             f"{build}: expected a folder that can be written; got: {error.strerror}. Name another with --build"
         ) from error
+    console.quiet = console.quiet or is_follower()
     store = Store(build / "store", on_stage=lambda event: _tell(console, event))
     outputs, work = _outputs(build), work_folder(build)
     return Run(console, store, progress_on(console), outputs, work, name=run_name, loggers=loggers)

@@ -53,15 +53,15 @@ def distill_seeds(recipe: Recipe, num_seeds: int, run: Run) -> tuple[float, list
         figures.append(
             SeedFigures(
                 seed=seed,
-                test=test_accuracy(recipe, student, run),
+                test=accuracy_on_test(recipe, student, run),
                 validation=checkpoint.validation_accuracy,
                 best_validation=checkpoint.best_validation_accuracy,
             )
         )
-    return test_accuracy(recipe, teachers[0], run), figures
+    return accuracy_on_test(recipe, teachers[0], run), figures
 
 
-def test_accuracy(recipe: Recipe, trained: TrainedModel, run: Run) -> float:
+def accuracy_on_test(recipe: Recipe, trained: TrainedModel, run: Run) -> float:
     """Return the accuracy on all test images, in float32 on the host."""
     logits = safetensors.numpy.load_file(run.stage(predict, recipe.task, trained).path)["logits"]
     return float(np.mean(recipe.task.correct(logits, recipe.task.load().test.labels)))

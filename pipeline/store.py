@@ -159,6 +159,10 @@ class Store:
             return Planned(call.stage, call.key, "interrupted, resumes", None)
         return Planned(call.stage, call.key, self._why_stale(call), None)
 
+    def unfinished(self, stage: Stage[Inputs, Artifact], /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Path:
+        """Return the folder in which `run` computes, and which an interrupted one leaves behind."""
+        return self._folders.partial(self._described(stage, args, kwargs)[0])
+
     def entries(self) -> tuple[StoredResult, ...]:
         """Return everything that takes room, the most recently used first."""
         return stored_results(self._folders)

@@ -19,7 +19,7 @@ RECIPES = sorted([*(ROOT / "recipes").glob("*.toml"), *(ROOT / "docs").rglob("re
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"(?:^(?:\$ )?|`)(?:\.venv/bin/)?edgeproof ((?:store )?[a-z]+)([^`\n]*)", re.MULTILINE)
-MAKE = re.compile(r"(?:^|[`\s])make ([a-z]+)\b(?=[^`\n]*`|[^`\n]*$)", re.MULTILINE)
+MAKE = re.compile(r"(?:^|[`\s])make ([a-z-]+)\b(?=[^`\n]*`|[^`\n]*$)", re.MULTILINE)
 
 
 def shown(path: Path) -> str:
@@ -65,7 +65,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
     text = page.read_text("utf-8")
     for words, rest in COMMAND.findall(text):
         assert set(re.findall(r"--[a-z][a-z-]*", rest)) <= options_of(words), f"edgeproof {words}{rest}"
-    verbs = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    verbs = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert set(MAKE.findall("\n".join(blocks(page, "sh") + re.findall(r"`(make [^`]+)`", text)))) <= set(verbs)
 
 
@@ -103,7 +103,7 @@ def test_the_makefile_verbs_are_explained_in_make_help() -> None:
     text = read("Makefile")
     phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
     assert phony is not None
-    assert set(phony[1].split()) == set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+    assert set(phony[1].split()) == set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
 
 
 def read(name: str) -> str:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class ContrastiveRepresentationDistillation(LossPart):
-    """CRD, Tian et al. 2019 (arXiv 1910.10699, equations 9, 10 and 17 to 19), with memory banks and labels.
+    """CRD, Tian et al. 2019 (arXiv 1910.10699, equation 18 by the authors' code), with memory banks and labels.
 
     Embeddings g_s, g_t are linear in the features averaged over space, of length 1. Anchors of one network meet the
     bank M of the other: the row of their own image, and K negatives drawn among the images of other classes.
@@ -46,7 +46,7 @@ class ContrastiveRepresentationDistillation(LossPart):
         name="CRD",
         formula="log(1 + c / h+) + sum_k log(1 + h_k / c), h = exp(<g, M> / T) / Z, c = K / N; both directions",
         source="Tian et al. 2019, arXiv 1910.10699",
-        cost="COST",
+        cost="KD, and at B = 128, K = 16384 about one training step of ResNet-8 more (a third of ResNet-20's)",
         use="beside KD, when accuracy counts more than time, and data fits a bank",
     )
 
@@ -181,6 +181,8 @@ class _Contrast(nn.Module):
         super().__init__()
         self._loss = loss
         self._num_negatives = num_negatives
+        others = len(labels) - int(labels.bincount().max())
+        self._num_drawn = min(len(labels), round(len(labels) * num_negatives / others))  # K outside the largest class
         self._log_c = math.log(num_negatives / len(labels))
         self.student, self.teacher = (_Embedding(width, loss.dimensions) for width in channels)
         bound = math.sqrt(3 / loss.dimensions)  # rows of length 1 in the mean, as the authors draw them
@@ -196,9 +198,9 @@ class _Contrast(nn.Module):
         student = batch.gather(self.student(batch.student_features[0]))
         teacher = batch.gather(self.teacher(batch.teacher_features[0]))
         index = batch.gather(batch.index)
-        drawn = draw_images(self.labels, self._num_negatives)
+        drawn = draw_images(self.labels, self._num_drawn)
         is_own = self.labels[index, None] == self.labels[drawn]
-        factors = self._num_negatives / (~is_own).sum(dim=1)
+        factors = self._num_negatives / (~is_own).sum(dim=1).clamp(min=1)
         student_bank, teacher_bank = self.banks
         met = [
             _Met.of(anchors, bank, index, drawn, is_own, self._loss.temperature)
@@ -240,9 +242,8 @@ class _Met:
         cls, anchors: Tensor, bank: Tensor, index: Tensor, drawn: Tensor, is_own: Tensor, temperature: float
     ) -> "_Met":
         """Compare anchors [B, D] with rows of the bank, which are copied: the bank moves on before the gradient."""
-        own = (anchors * bank[index]).sum(dim=1)
-        others = (anchors @ bank[drawn].T).masked_fill(is_own, -torch.inf)
-        return cls(own / temperature, others / temperature)
+        warm = anchors / temperature
+        return cls((warm * bank[index]).sum(dim=1), (warm @ bank[drawn].T).masked_fill(is_own, -torch.inf))
 
     def discrimination(self, log_zc: Tensor, factors: Tensor) -> Tensor:
         """Return the mean of log(1 + c / h+) + factor * sum log(1 + h / c), where h / c = exp(score - log_zc)."""
@@ -251,17 +252,15 @@ class _Met:
 
 
 def draw_images(labels: Tensor, num: int) -> Tensor:
-    """Draw training images, none twice, classes in proportion: for images of the largest class `num` of other classes.
+    """Draw rows int64[num] of the training images of classes `labels` [N], none twice, classes in proportion.
 
     All images, grouped by class in random order, are run through at equal steps from a random start.
     """
     order = torch.randperm(len(labels), device=labels.device)
     order = order[labels[order].argsort(stable=True)]
-    others = len(labels) - int(labels.bincount().max())
-    drawn = min(len(labels), round(len(labels) * num / others))
     start = torch.rand((), device=labels.device, dtype=torch.float64)
-    steps = torch.arange(drawn, device=labels.device, dtype=torch.float64)
-    return order[((steps + start) * (len(labels) / drawn)).long().clamp_(max=len(labels) - 1)]
+    steps = torch.arange(num, device=labels.device, dtype=torch.float64)
+    return order[((steps + start) * (len(labels) / num)).long().clamp_(max=len(labels) - 1)]
 
 
 def _channels(loss: ContrastiveRepresentationDistillation | InfoNce, given: Given) -> tuple[int, int]:

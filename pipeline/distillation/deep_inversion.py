@@ -38,7 +38,7 @@ class DeepInversion(RecipePart):
     without clamped probabilities (theirs takes KL(M || P) for KL(P || M)); TV is taken of the image, not of its shifted
     copy, whose seam is no edge; images are clipped to what bytes can hold after every step (the paper's CIFAR-10 code
     does not); the learning rate falls to zero along a cosine, and the last images are kept (theirs mean to keep those
-    of the lowest loss, but keep the last by sharing memory).
+    of the lowest loss, and in effect keep the last as well).
 
     WARNING: synthesized images can show what training images looked like. Whatever licence, consent or secrecy binds
     the training data binds them as well.
@@ -65,7 +65,7 @@ class DeepInversion(RecipePart):
     one_hot: float = Field(default=1.0, ge=0)
     """Weight of the cross-entropy with the class asked for."""
     bn: float = Field(default=10.0, ge=0)
-    """Weight of the distance from the teacher's BatchNorm statistics."""
+    """Weight of the distance from the teacher's BatchNorm statistics: 1 to 100 in the paper, 1 for shallow teachers."""
     tv: float = Field(default=1e-3, ge=0)
     """Weight of total variation; for batches of 256, and in proportion to 1 / sqrt(batch_size) for others."""
     l2: float = Field(default=0.0, ge=0)
@@ -73,7 +73,7 @@ class DeepInversion(RecipePart):
     adversarial: float = Field(default=1.0, ge=0)
     """Weight of the disagreement between teacher and student; counts only where a trained student is given."""
     jitter: int = Field(default=2, ge=0)
-    """Each step sees the batch shifted, round its edges, by up to this many pixels; 30 for images of 224."""
+    """Each step sees the batch shifted, round its edges, by up to this many pixels: 2 of 32, 30 of 224, 0 of 8."""
     flip: bool = True
     """Half of the steps see it mirrored; false where a mirrored image is another thing (digits, text)."""
     precision: Literal["bf16-mixed", "32-true"] = "32-true"
@@ -151,21 +151,21 @@ def reading_inputs(layers: Mapping[str, nn.Module]) -> Iterator[list[tuple[nn.Mo
 
 
 def statistics_distance(feature: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
-    """Return ||mu(x) - mu||_2 + ||var(x) - var||_2 of features [B, C, ...],
-    per channel over batch and space: one layer's part of R_feature.
+    """Return ||mu(x) - mu||_2 + ||var(x) - var||_2 of features [B, C, ...]: one layer's part of R_feature.
 
-    The variance is the batch's own (divided by its count), as in the reference, though running variances are unbiased.
+    Per channel, over batch and space. The variance is the batch's own (divided by its count), as in the reference,
+    though running variances are unbiased.
     """
     axes = [axis for axis in range(feature.ndim) if axis != 1]
     var, mean = torch.var_mean(feature.to(mean_C.dtype), axes, correction=0)
-    return torch.linalg.vector_norm(mean - mean_C) + torch.linalg.vector_norm(var - var_C)
+    distance: Tensor = torch.linalg.vector_norm(mean - mean_C) + torch.linalg.vector_norm(var - var_C)
+    return distance
 
 
 def total_variation(images_BCHW: Tensor) -> Tensor:
     """Return the sum, over the four directions of neighbours, of the l2 norm of all differences of the batch.
 
-    As in the reference; the paper leaves the form open. Square root of a sum over the batch, not a mean: it
-    grows with sqrt(B).
+    As in the reference; the paper leaves the form open. No mean over the batch: it grows with sqrt(B).
     """
     x = images_BCHW
     differences = (

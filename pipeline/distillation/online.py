@@ -13,7 +13,7 @@ from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs
 
 
 class DeepMutualLearning(LossPart):
-    """DML, Zhang et al. 2018 (arXiv 1706.00384, equations 4 to 6), with one peer: another network like the student.
+    """DML, Zhang et al. 2018 (arXiv 1706.00384, L_Theta1, L_Theta2), with one peer: another network like the student.
 
     Both see the same images. The student's term is lambda KL(softmax(z_peer) || softmax(z_s)) at temperature 1, mean
     over the batch and sum over classes; the peer learns by CE(z_peer, y) + lambda KL(softmax(z_s) || softmax(z_peer)).

@@ -14,7 +14,7 @@ from pipeline.errors import RecipeError
 
 
 class BeYourOwnTeacher(LossPart):
-    """BYOT, Zhang et al. 2019 (arXiv 1905.08094, equations 2 to 5): exits at the shallow stages, the deepest teaches.
+    """BYOT, Zhang et al. 2019 (arXiv 1905.08094, section 3): exits at the shallow stages, the deepest teaches.
 
     L = sum_i [ (1 - alpha) CE(z_i, y) + alpha T^2 KL(softmax(z / T) || softmax(z_i / T)) + feature ||f_i - f||^2 ] over
     the exits i of all stages but the last; z are the student's own logits and f its last features, both taken as given;

@@ -33,6 +33,9 @@ TOOLCHAIN = ("torch", "numpy")
 GPU_REPORTS = 50
 """On a GPU every so many steps are looked at: looking waits for it."""
 
+LOW_AGREEMENT = 0.5
+"""Share of images under which their labels are called misleading."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -72,6 +75,13 @@ def synthesize_images(
             images = _invert(loss, labels, teacher.checkpoint.image_shape, processing, number, on_step)
             write_durably(part, safetensors.numpy.save({"images": _to_bytes(images, processing)}))
     split = Split(np.concatenate([safetensors.numpy.load_file(part)["images"] for part in parts]), labels_N)
+    agreement = accuracy_of(loss.teacher, split, processing)
+    if agreement < LOW_AGREEMENT:
+        logger.warning(
+            "deep_inversion: the teacher takes only %.0f %% of its images for the class asked for, so losses that read "
+            "labels would mislead a student; lower bn or take more steps, or distill on the teacher's outputs alone",
+            100 * agreement,
+        )
     content = safetensors.numpy.save({"images": split.images, "labels": split.labels})
     path = out_dir / "images.safetensors"
     write_durably(path, content)
@@ -82,7 +92,7 @@ def synthesize_images(
         sha256=hashlib.sha256(content).hexdigest(),
         image_shape=teacher.checkpoint.image_shape,
         images_per_class=tuple(np.bincount(labels_N, minlength=num_classes).tolist()),
-        teacher_agreement=accuracy_of(loss.teacher, split, processing),
+        teacher_agreement=agreement,
     )
 
 

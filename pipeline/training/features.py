@@ -85,13 +85,14 @@ def shapes_of(network: nn.Module, images: Tensor, *, layers: Sequence[str], who:
 
 def _unspoilt(graph: fx.Graph, place: fx.Node, network: nn.Module) -> fx.Node:
     """Return the node of a feature, or of a copy where an operation after it works in place."""
-    if not any(_works_in_place(user, network) for user in place.users):
+    if not any(works_in_place(user, network) for user in place.users):
         return place
     with graph.inserting_after(place):
         return graph.call_method("clone", (place,))
 
 
-def _works_in_place(node: fx.Node, network: nn.Module) -> bool:
+def works_in_place(node: fx.Node, network: nn.Module) -> bool:
+    """Return whether an operation of a traced network writes into what it reads."""
     if node.op == "call_module":
         return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

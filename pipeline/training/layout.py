@@ -12,9 +12,12 @@ BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """Lay the weights of convolutions out as [out, height, width, in] in memory, in place; return the model."""
+    """Lay the weights of convolutions out as [out, height, width, in] in memory, in place; return the model.
+
+    Kernels of one pixel are left alone: both layouts are the same bytes, and other strides would only mislead.
+    """
     for parameter in model.parameters():
-        if parameter.ndim == 4:
+        if parameter.ndim == 4 and parameter.shape[2:] != (1, 1):
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model
 

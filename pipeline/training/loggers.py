@@ -62,7 +62,7 @@ class Loggers:
         try:
             yield
         except run.failure as error:
-            logger.warning("loggers: %s: %s: nothing more is logged there", run.name, _first(error))
+            logger.warning("--log %s: %s: nothing more is logged there", run.name, _first(error))
             self._runs = tuple(other for other in self._runs if other is not run)
 
     def __enter__(self) -> "Loggers":
@@ -84,7 +84,7 @@ def open_loggers(names: Sequence[str], folder: Path, run_name: str) -> Loggers:
         DataError: the tool cannot start a run.
     """
     if unknown := [name for name in names if name not in _OPENERS]:
-        raise UsageError(f"loggers: expected some of {', '.join(_OPENERS)}; got {unknown[0]}")
+        raise UsageError(f"--log: expected some of {', '.join(_OPENERS)}; got {unknown[0]}")
     return Loggers([_OPENERS[name](folder, run_name) for name in dict.fromkeys(names)])
 
 
@@ -153,12 +153,12 @@ def _finalized(name: str, writer: Logger, failure: type[Exception] = OSError) ->
 
 def _not_installed(name: str, package: str) -> UsageError:
     return UsageError(
-        f"loggers: {name}: expected the package {package}; it is not installed: pip install 'edgeproof[{name}]'"
+        f"--log {name}: expected the package {package}; it is not installed: pip install 'edgeproof[{name}]'"
     )
 
 
 def _refused(name: str, error: Exception, advice: str) -> DataError:
-    return DataError(f"loggers: {name}: expected to start a run; got: {_first(error)}: {advice}")
+    return DataError(f"--log {name}: expected to start a run; got: {_first(error)}: {advice}")
 
 
 def _first(error: Exception) -> str:

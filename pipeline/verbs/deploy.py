@@ -8,6 +8,7 @@ from rich.text import Text
 
 from pipeline import chain
 from pipeline.errors import UsageError
+from pipeline.follow import require_one_process
 from pipeline.measuring.verdict import Verdict
 from pipeline.recipe import Deployment, Recipe, load_recipe
 from pipeline.schema import nearest
@@ -28,6 +29,7 @@ def run_deploy(
     selection: Selection, *, train_anyway: bool, accept_undecided: bool, loggers: tuple[str, ...], as_json: bool
 ) -> int:
     """Run the chain, print its verdict and return the exit code."""
+    require_one_process("deploy")
     recipe, deployment = _load(selection)
     console = console_for_people(as_json=as_json)
     report = chain.deploy(

@@ -1,11 +1,13 @@
 """`edgeproof distill`: the first half of the chain alone, from one seed or several, without a device."""
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.follow import is_follower
 from pipeline.locks import held
 from pipeline.recipe import load_recipe
 from pipeline.run import open_run
@@ -20,9 +22,11 @@ def run_distill(
     recipe = load_recipe(path, overrides)
     console = console_for_people(as_json=as_json)
     run = open_run(console, build, loggers=loggers, run_name=recipe.name)
-    with held(build / recipe.name / "lock", f"distilling {recipe.name}", run.wait):
+    with nullcontext() if is_follower() else held(build / recipe.name / "lock", f"distilling {recipe.name}", run.wait):
         teacher, figures = distill_seeds(recipe, num_seeds, run)
     spread = spread_of([each.test for each in figures])
+    if is_follower():
+        return 0
     if as_json:
         write_json(
             {

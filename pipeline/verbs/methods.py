@@ -26,6 +26,7 @@ TABLE_STARTS = "<!-- The table of methods, written by `edgeproof methods --markd
 TABLE_ENDS = "<!-- The end of the table of methods -->"
 LABELS = "cross_entropy"
 """The loss that stands beside the others."""
+REQUIRED = "required"
 _ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 _QUIET_FIELDS = {"warmup_epochs": 0.0, "decay": "none"}
 """What every loss has, and what is not worth a word."""
@@ -186,7 +187,7 @@ def _told(method: DescribedMethod) -> list[Setting]:
 
 
 def _defaults(method: DescribedMethod) -> list[str]:
-    return [f"{setting.name} = {toml(setting.default)}" for setting in _told(method)]
+    return [f"{s.name} ({REQUIRED})" if s.required else f"{s.name} = {toml(s.default)}" for s in _told(method)]
 
 
 def _as_json(method: DescribedMethod) -> JsonValue:
@@ -220,7 +221,7 @@ def _show_one(console: Console, method: DescribedMethod) -> None:
     for column in ("setting", "default", "values", "what it is"):
         table.add_column(column, overflow="fold", no_wrap=column == "setting")
     for setting in method.settings:
-        default = "required" if setting.required else "" if setting.default is None else toml(setting.default)
+        default = REQUIRED if setting.required else "" if setting.default is None else toml(setting.default)
         table.add_row(Text(setting.name), Text(default), Text(setting.values), Text(setting.text))
     console.print(Text(), table, Text("\nIn a recipe, under [distillation]:\n", style="dim"), sep="\n", end="\n")
     console.print(Text(snippet(method)), soft_wrap=True, end="")

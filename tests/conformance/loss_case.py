@@ -1,4 +1,4 @@
-"""One case of the losses' conformance: a loss, the sample that it is computed on, and its value by an independent formula."""
+"""One case of the losses' conformance: a loss, the sample it is computed on, its value by an independent formula."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
+from feature_batches import given_of
 from processes import values_in_two_processes
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.distillation.loss import Batch, Given
+from pipeline.distillation.loss import Batch
 from pipeline.distillation.sample_relations import RelationalKnowledgeDistillation, SimilarityPreserving
 from pipeline.errors import RecipeError
 
@@ -54,7 +55,9 @@ def test_angles_that_are_computed_in_parts_have_the_same_value_and_gradient() ->
 
 @pytest.mark.parametrize("loss", [RKD, SP], ids=["rkd", "sp"])
 @pytest.mark.parametrize("collapse", ["all equal", "two equal", "all zero", "one zero"])
-def test_samples_that_are_equal_or_dead_give_finite_gradients(loss: RKD | SP, collapse: str) -> None:
+def test_samples_that_are_equal_or_dead_give_finite_gradients(
+    loss: RelationalKnowledgeDistillation | SimilarityPreserving, collapse: str
+) -> None:
     student = drawn(5, 4).float()
     student[slice(None) if collapse.startswith("all") else slice(1, 2)] = student[0] if "equal" in collapse else 0
     student.requires_grad_()
@@ -66,7 +69,9 @@ def test_samples_that_are_equal_or_dead_give_finite_gradients(loss: RKD | SP, co
 
 
 @pytest.mark.parametrize("loss", [RKD, SP], ids=["rkd", "sp"])
-def test_two_processes_see_the_relations_of_the_whole_batch(loss: RKD | SP) -> None:
+def test_two_processes_see_the_relations_of_the_whole_batch(
+    loss: RelationalKnowledgeDistillation | SimilarityPreserving,
+) -> None:
     batch = batch_of(drawn(6, 4), drawn(6, 3, seed=1))
     assert values_in_two_processes((loss, loss), batch) == pytest.approx([loss(batch).item()] * 2, rel=1e-12)
 
@@ -77,6 +82,6 @@ def test_sp_of_a_batch_twice_over_is_half() -> None:
     assert twice == pytest.approx(once / 2, rel=1e-12)
 
 
-def test_rkd_without_factors_is_refused(given: Given) -> None:
+def test_rkd_without_factors_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"rkd: expected distance or angle above 0; got 0 for both"):
-        RelationalKnowledgeDistillation(distance=0.0, angle=0.0).build(given)
+        RelationalKnowledgeDistillation(distance=0.0, angle=0.0).build(given_of(((3,), (4,))))

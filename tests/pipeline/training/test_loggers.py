@@ -71,7 +71,7 @@ def test_a_tool_that_fails_is_left_out_and_training_goes_on(tmp_path: Path, capl
         file.mkdir()  # so that it cannot be written any more
         on_metrics(EPOCHS[1])
         on_metrics(EPOCHS[1])
-    assert [record.message for record in caplog.records if "loggers: csv: " in record.message] == [caplog.messages[-1]]
+    assert [record.message for record in caplog.records if "--log csv: " in record.message] == [caplog.messages[-1]]
 
 
 def test_an_unknown_logger_is_answered_with_those_that_there_are(tmp_path: Path) -> None:
@@ -84,5 +84,5 @@ def test_an_unknown_logger_is_answered_with_those_that_there_are(tmp_path: Path)
 def test_a_missing_package_names_the_extra_to_install(name: str, tmp_path: Path) -> None:
     if find_spec(name) and find_spec("pytorch_lightning"):
         pytest.skip(f"{name} is installed")
-    with pytest.raises(UsageError, match=rf"{name}: .* is not installed: pip install 'edgeproof\[{name}\]'"):
+    with pytest.raises(UsageError, match=rf"--log {name}: .* is not installed: pip install 'edgeproof\[{name}\]'"):
         open_loggers([name], tmp_path, "run")

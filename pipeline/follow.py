@@ -1,0 +1,61 @@
+"""Several processes of one training, under torchrun: the first keeps results, the others only take part.
+
+Rule: a follower writes nothing to the store; what it computes counts through the gradients that it shares.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from pipeline.errors import UsageError
+from pipeline.store import Store
+
+Inputs = ParamSpec("Inputs")
+Artifact = TypeVar("Artifact")
+POLL_SECONDS = 0.2
+
+
+def is_follower() -> bool:
+    """Tell whether this process is one of several, and not the first."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def require_one_process(verb: str) -> None:
+    """Refuse a verb that measures or releases to run in several processes.
+
+    Raises:
+        UsageError: torchrun started more than one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"{verb}: expected one process, since it measures; got {os.environ['WORLD_SIZE']} from torchrun. Train "
+            "with `torchrun --nproc-per-node N -m pipeline distill RECIPE`; then this finds the student in the store"
+        )
+
+
+def follow(
+    store: Store,
+    stage: Callable[Concatenate[Path, Inputs], Artifact],
+    /,
+    *args: Inputs.args,
+    **kwargs: Inputs.kwargs,
+) -> Artifact:
+    """Return the stage's artifact: from the store, or when the first process has put it there; take part until then.
+
+    A training that was interrupted goes on from a copy of what the first process goes on from.
+    """
+    found = store.lookup(stage, *args, **kwargs)
+    if found.artifact is not None:
+        return found.artifact
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "stage"
+        unfinished = store.unfinished(stage, *args, **kwargs)
+        shutil.copytree(unfinished, folder) if unfinished.is_dir() else folder.mkdir()
+        stage(folder, *args, **kwargs)
+    while (found := store.lookup(stage, *args, **kwargs)).artifact is None:
+        time.sleep(POLL_SECONDS)
+    return found.artifact
