@@ -58,15 +58,15 @@ def main() -> int:
     for rate in RATES:
         cells = [
             accuracy_on_test(
-                recipe, quantized(recipe, student, teachers, run, scheme, rate, temperature, options.epochs), run
+                recipe.task, quantized(recipe, student, teachers, run, scheme, rate, temperature, options.epochs), run
             )
             for temperature in TEMPERATURES
         ]
         table.add_row(f"{rate:g}", *(f"{cell:.2%}" for cell in cells))
     console.print(table)
     floats, grid = (
-        accuracy_on_test(recipe, student, run),
-        accuracy_on_test(recipe, TrainedModel(student.model, calibrated, scheme), run),
+        accuracy_on_test(recipe.task, student, run),
+        accuracy_on_test(recipe.task, TrainedModel(student.model, calibrated, scheme), run),
     )
     console.print(f"float {floats:.2%}, int8 by calibration alone {grid:.2%}; one seed; torch {torch.__version__}")
     return 0

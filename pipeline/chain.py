@@ -60,7 +60,9 @@ def deploy(
                 return publish(recipe, deployment, first, run, folder=folder)
         models = train_models(recipe, deployment, run)
         model, compiled = compile_for(recipe, deployment, models.shipped, site, run)
-        findings = measure(recipe, models, OnDevice(recipe.task, deployment, model, compiled, site, run), run)
+        findings = measure(
+            recipe, models, OnDevice(recipe.task.for_student(), deployment, model, compiled, site, run), run
+        )
         return publish(recipe, deployment, findings, run, folder=folder, accept_undecided=accept_undecided)
 
 
@@ -107,10 +109,14 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
     """Profile the untrained, calibrated, quantized student: a first answer before hours are spent."""
     run.say("first answer: the untrained student on the device")
     seed = recipe.distillation.training.seed
-    student = TrainedModel(recipe.student.model, run.stage(initialize_student, recipe.task, recipe.student.model, seed))
+    student = TrainedModel(
+        recipe.student.model, run.stage(initialize_student, recipe.task.for_student(), recipe.student.model, seed)
+    )
     shipped = calibrate(recipe, deployment, student, run)
     model, compiled = compile_for(recipe, deployment, shipped, site, run)
-    latency = OnDevice(recipe.task, deployment, model, compiled, site, run).latency(at_most_s=FIRST_ANSWER_SECONDS)
+    latency = OnDevice(recipe.task.for_student(), deployment, model, compiled, site, run).latency(
+        at_most_s=FIRST_ANSWER_SECONDS
+    )
     checks = first_answer(deployment.budget, latency=latency, size_bytes=compiled.size_bytes)
     lineage = {"student": student.checkpoint.sha256, "onnx": model.sha256}
     return Findings(model, compiled, latency, checks, lineage, classes=student.checkpoint.classes, untrained=True)
@@ -177,7 +183,7 @@ def calibrate(recipe: Recipe, deployment: Deployment, student: TrainedModel, sta
     quantization, scheme = recipe.quantization, deployment.target.scheme
     if deployment.precision == "fp32" or quantization is None:
         return student
-    checkpoint = stages.stage(calibrate_student, recipe.task, student, quantization.calibration, scheme)
+    checkpoint = stages.stage(calibrate_student, recipe.task.for_student(), student, quantization.calibration, scheme)
     return TrainedModel(student.model, checkpoint, scheme)
 
 
@@ -196,8 +202,10 @@ def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Fi
     budget, compiled = on_device.deployment.budget, on_device.compiled
     predictions = ChainPredictions(
         teacher=run.stage_of("teacher", predict, recipe.task, models.teacher),
-        student=run.stage_of("student", predict, recipe.task, models.student),
-        quantized=run.stage_of("quantized", predict, recipe.task, models.shipped) if models.shipped.scheme else None,
+        student=run.stage_of("student", predict, recipe.task.for_student(), models.student),
+        quantized=run.stage_of("quantized", predict, recipe.task.for_student(), models.shipped)
+        if models.shipped.scheme
+        else None,
     )
     parity = on_device.parity(models.shipped)
     accuracy = on_device.accuracy(predictions)

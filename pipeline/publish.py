@@ -66,7 +66,7 @@ def publish(
         interface = Interface(
             inputs=(findings.model.input,),
             outputs=(findings.model.output,),
-            processing=recipe.task.normalization.processing(),
+            processing=recipe.task.for_student().normalization.processing(),
             labels=findings.classes,
         )
         with writing_in(folder, "the release"):

@@ -11,6 +11,7 @@ from pipeline.models.trained import TrainedModel
 from pipeline.recipe import Recipe
 from pipeline.run import Run
 from pipeline.stages.predict import predict
+from pipeline.tasks import AnyTask
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ def distill_seeds(recipe: Recipe, num_seeds: int, run: Run) -> tuple[float, list
         figures.append(
             SeedFigures(
                 seed=seed,
-                test=accuracy_on_test(recipe, student, run),
+                test=accuracy_on_test(recipe.task.for_student(), student, run),
                 validation=checkpoint.validation_accuracy,
                 best_validation=checkpoint.best_validation_accuracy,
             )
         )
-    return accuracy_on_test(recipe, teachers[0], run), figures
+    return accuracy_on_test(recipe.task, teachers[0], run), figures
 
 
-def accuracy_on_test(recipe: Recipe, trained: TrainedModel, run: Run) -> float:
+def accuracy_on_test(task: AnyTask, trained: TrainedModel, run: Run) -> float:
     """Return the accuracy on all test images, in float32 on the host."""
-    logits = safetensors.numpy.load_file(run.stage(predict, recipe.task, trained).path)["logits"]
-    return float(np.mean(recipe.task.correct(logits, recipe.task.load().test.labels)))
+    logits = safetensors.numpy.load_file(run.stage(predict, task, trained).path)["logits"]
+    return float(np.mean(task.correct(logits, task.load().test.labels)))

@@ -36,8 +36,9 @@ def distill_student(
         TrainingDiverged: the loss is no longer finite.
     """
     dataset = dataset_of(images, task.load()) if images else task.load()
+    own = task.for_student().load()
     torch.manual_seed(training.seed)
-    network = build_network(model, dataset)
+    network = build_network(model, own)
     result = run_training(
         network,
         task,
@@ -45,10 +46,10 @@ def distill_student(
         training,
         teaching,
         kind=model.kind,
-        new_student=lambda: build_network(model, dataset),
+        new_student=lambda: build_network(model, own),
         name="distill_student",
         out_dir=out_dir,
         on_progress=on_progress,
         on_metrics=on_metrics,
     )
-    return save_checkpoint(out_dir, network, dataset, result, schedule=training, teaching=teaching)
+    return save_checkpoint(out_dir, network, own, result, schedule=training, teaching=teaching)

@@ -42,7 +42,8 @@ def train_quantized(
         TrainingDiverged: the loss is no longer finite.
     """
     dataset = task.load()
-    network = build_calibrated(student, task, dataset, calibration, scheme)
+    own = task.for_student()
+    network = build_calibrated(student, own, own.load(), calibration, scheme)
 
     def move_ranges(model: nn.Module, epoch: int) -> None:
         for quantizer in activation_quantizers(model).values():
@@ -63,4 +64,4 @@ def train_quantized(
         on_metrics=on_metrics,
         on_epoch=move_ranges,
     )
-    return save_checkpoint(out_dir, network, dataset, result, schedule=training, teaching=teaching)
+    return save_checkpoint(out_dir, network, own.load(), result, schedule=training, teaching=teaching)

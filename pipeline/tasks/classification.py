@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from pipeline.canonical import canonical, canonical_sha256
 from pipeline.errors import RecipeError
 from pipeline.kinds import kind_of
 from pipeline.parts import RecipePart
@@ -13,6 +12,8 @@ from pipeline.tasks.cifar10 import Cifar10
 from pipeline.tasks.dataset import Dataset
 from pipeline.tasks.digits import Digits
 from pipeline.tasks.image_folder import ImageFolder
+from pipeline.tasks.loading import load_once
+from pipeline.tasks.student_input import Reduced, Reduction
 from pipeline.user_files import UserObject
 from targets.processing import Processing
 
@@ -75,15 +76,11 @@ class Views(RecipePart):
         return min(self.in_use or self.count, self.count)
 
 
-_loaded: dict[str, object] = {}
+class StudentInput(Reduction):
+    """What the student sees of each image, where that is less than its teacher sees."""
 
-
-def _load_once(source: AnyData, key: str) -> object:
-    """Keep the last data set: every stage of a run asks for the same one."""
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = source.build() if isinstance(source, UserObject) else source.load()
-    return _loaded[key]
+    normalization: Normalization
+    """How the student's bytes become its input."""
 
 
 class ClassificationTask(RecipePart):
@@ -96,6 +93,18 @@ class ClassificationTask(RecipePart):
     """How bytes become the model's input, in training and on the device."""
     views: Views = Views()
     """Augmentation in training."""
+    student_sees: StudentInput | None = None
+    """What reaches the student, in training and on the device; the teacher's images if left out."""
+
+    def for_student(self) -> "ClassificationTask":
+        """Return the task as the student has it: itself, or over reduced images."""
+        if self.student_sees is None:
+            return self
+        reduction = Reduction(grey=self.student_sees.grey, shrink=self.student_sees.shrink)
+        data = Reduced(source=self.data, reduction=reduction)
+        return self.model_copy(
+            update={"data": data, "normalization": self.student_sees.normalization, "student_sees": None}
+        )
 
     def load(self) -> Dataset:
         """Read the data.
@@ -104,9 +113,7 @@ class ClassificationTask(RecipePart):
             DataError: it is missing or damaged.
             RecipeError: the user's own callable gave something else, or channels do not fit the normalization.
         """
-        dataset = _load_once(self.data, canonical_sha256(canonical(self.data, "data")))
-        if not isinstance(dataset, Dataset):
-            raise RecipeError(f"task.data: expected a pipeline.tasks.dataset.Dataset; got {type(dataset).__name__}")
+        dataset = load_once(self.data)
         channels = dataset.train.images.shape[3]
         if channels != len(self.normalization.mean):
             raise RecipeError(

@@ -105,16 +105,18 @@ def run_training(
         RecipeError: a loss wants a teacher and there is none, or does not fit the networks.
         TrainingDiverged: as `fit`.
     """
-    processing = task.normalization.processing()
-    images = ViewedImages(torch.from_numpy(dataset.train.images), task.views, processing)
+    own = task.for_student()
+    processing = own.normalization.processing()
+    whole = torch.from_numpy(dataset.train.images)
+    images = ViewedImages(whole, task.views, task.normalization.processing())
+    seen = ViewedImages(whole, task.views, processing, task.student_sees) if task.student_sees else images
     views = ViewSchedule(task.views, len(images), task.views.seed)
     teachers = tuple(teacher.load() for teacher in teaching.teachers) if schedule.epochs else ()
-    example = images.batch(torch.tensor([0]))
     networks = Networks(
         student=model,
-        student_example=example,
+        student_example=seen.batch(torch.tensor([0])),
         teacher=teachers[0] if teachers else None,
-        teacher_example=example,
+        teacher_example=images.batch(torch.tensor([0])),
         labels=torch.from_numpy(dataset.train.labels),
         num_classes=len(dataset.classes),
         num_teacher_classes=len(teaching.teachers[0].checkpoint.classes) if teachers else len(dataset.classes),
@@ -124,13 +126,14 @@ def run_training(
     torch.manual_seed(schedule.seed)  # what losses train beside the student starts the same in every run
     objective = build_objective(teaching.losses if schedule.epochs else (), networks, schedule.epochs)
     source = _teacher_source(task, teaching, teachers, objective, images, views)
+    validation = own.load().validation
     return fit(
         model,
         objective,
-        TrainingData(images=images, labels=networks.labels, views=views, teachers=source),
+        TrainingData(images=seen, labels=networks.labels, views=views, teachers=source),
         schedule,
         name=name,
-        validate=lambda trained: accuracy_of(trained, dataset.validation, processing),
+        validate=lambda trained: accuracy_of(trained, validation, processing),
         out_dir=out_dir,
         on_progress=on_progress,
         on_epoch=on_epoch,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.tasks.classification import Views
+from pipeline.tasks.student_input import Reduction
 from targets.processing import Processing
 
 
@@ -69,10 +70,15 @@ class ViewSchedule:
 
 
 class ViewedImages:
-    """Images uint8[N, H, W, C] on a device, served as normalized batches of chosen views."""
+    """Images uint8[N, H, W, C] on a device, served as normalized batches of chosen views.
 
-    def __init__(self, images_NHWC: Tensor, views: Views, processing: Processing) -> None:
-        self._images, self._views, self._processing = images_NHWC, views, processing
+    With a reduction each view is reduced after it is cut: student and teacher see the same view of an image.
+    """
+
+    def __init__(
+        self, images_NHWC: Tensor, views: Views, processing: Processing, reduction: Reduction | None = None
+    ) -> None:
+        self._images, self._views, self._processing, self._reduction = images_NHWC, views, processing, reduction
         padding = views.padding
         self._side = 2 * padding + 1
         self._padded = F.pad(images_NHWC, (0, 0, padding, padding, padding, padding)) if padding else images_NHWC
@@ -102,7 +108,7 @@ class ViewedImages:
         """Return the same images on `device`."""
         if device == self.device:
             return self
-        return ViewedImages(self._images.to(device), self._views, self._processing)
+        return ViewedImages(self._images.to(device), self._views, self._processing, self._reduction)
 
     def shown(self, index_B: Tensor, column: Column) -> Tensor:
         """Return float32[B, C, H, W]: what `column` shows of the rows, mixed with their partners where it says so."""
@@ -123,6 +129,8 @@ class ViewedImages:
         place = views_B % area
         pixels = self._windows[index_B, place // self._side, place % self._side]
         pixels = torch.where((views_B >= area).view(-1, 1, 1, 1), pixels.flip(2), pixels)
+        if self._reduction:
+            pixels = self._reduction.of(pixels)
         values = pixels.permute(0, 3, 1, 2).to(torch.float32)
         if colour_B is not None:
             contrast, brightness = colour_B.view(-1, 2, 1, 1, 1).unbind(1)
