@@ -127,8 +127,7 @@ def _is_late(convolution: fx.Node, place: fx.Node, network: nn.Module) -> bool:
 
 
 def _is_spent(other: fx.Node, place: fx.Node, convolution: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Return whether only `place` still reads the memory of `other`: a convolution's output, all of whose readers
-    are convolutions before it."""
+    """Return whether `other` may be overwritten: a convolution gave it, only convolutions before `place` read it."""
 
     def is_a(node: object, *kinds: type[nn.Module]) -> bool:
         return isinstance(node, fx.Node) and node.op == "call_module" and type(modules[str(node.target)]) in kinds

@@ -222,6 +222,6 @@ def _key(task: AnyTask, teacher: TrainedModel, images: ViewedImages) -> dict[str
         "images": images.digest,
         "normalization": canonical_sha256(canonical(task.normalization, "normalization")),
         "views": canonical_sha256(canonical(views, "views")),
-        "precision": "bf16, BatchNorm folded, kept as fp16",
+        "precision": "bf16, BatchNorm folded, sums and ReLU fused, kept as fp16",
         "torch": torch.__version__,
     }

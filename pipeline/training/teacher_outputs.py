@@ -23,6 +23,7 @@ from pipeline.durable import write_durably
 from pipeline.errors import DataError
 from pipeline.locks import held
 from pipeline.training.features import with_features
+from pipeline.training.fused_convolution import fuse_convolutions
 from pipeline.training.layout import fold_batch_norm, to_channels_last
 from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.views import ViewedImages, ViewSchedule
@@ -153,4 +154,5 @@ def fast_inference(model: nn.Module, layers: tuple[str, ...] = ()) -> nn.Module:
     copied = with_features(copy.deepcopy(model).eval().requires_grad_(False), layers, who="the teacher")
     if isinstance(copied, fx.GraphModule):
         fold_batch_norm(copied)
+        fuse_convolutions(copied)
     return to_channels_last(copied.to(torch.bfloat16))

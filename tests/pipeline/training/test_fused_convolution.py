@@ -89,7 +89,7 @@ def test_no_relu_of_a_residual_network_stays_alone(shortcut: Literal["A", "B"]) 
     network = fused(ResNet(depth=8, width=4, shortcut=shortcut).build(3, 10))
     assert count(network, FusedConvolution) == 7
     assert count(network, nn.ReLU) == 0
-    assert sum(node.args[-1:] == (True,) for node in network.graph.nodes) == (3 if shortcut == "B" else 1)
+    assert sum(len(node.args) == 3 for node in network.graph.nodes) == (3 if shortcut == "B" else 1)
 
 
 def test_features_are_those_of_the_plain_network() -> None:
@@ -125,7 +125,7 @@ def test_where_onednn_does_not_reach_the_plain_layers_are_called() -> None:
 
 def test_new_weights_or_sizes_are_not_met_with_the_old_ones() -> None:
     layer = FusedConvolution(nn.Conv2d(4, 4, 3, stride=2, padding=1)).requires_grad_(False)
-    for size in (8, 6, 8):
+    for size in (8, 6, 6):
         image = torch.randn(2, 4, size, size)
         torch.testing.assert_close(layer(image), F.relu(layer.convolution(image)), rtol=1e-4, atol=1e-5)
         layer.convolution.weight.data = torch.randn(4, 4, 3, 3)
