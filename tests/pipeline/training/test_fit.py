@@ -1,5 +1,6 @@
 """The one training loop: it resumes to the bit, stops on what is not finite, and trains what it says."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -8,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from calibration.scheme import Scheme
+from pipeline.distillation import AnyLoss
+from pipeline.distillation.contrastive import ContrastiveRepresentationDistillation
+from pipeline.distillation.hints import SRD, FitNet
 from pipeline.distillation.labels import CrossEntropy
 from pipeline.distillation.loss import Batch, Term
+from pipeline.distillation.online import DeepMutualLearning
 from pipeline.distillation.response import KnowledgeDistillation
+from pipeline.distillation.self_distillation import BeYourOwnTeacher
 from pipeline.errors import DataError, RecipeError, TrainingDiverged
 from pipeline.models.resnet import ResNet
 from pipeline.models.trained import TrainedModel, read_state
@@ -126,6 +133,57 @@ def test_an_interrupted_student_resumes_to_the_bit(
     assert (resumed.validation_accuracy, resumed.epochs) == (whole.validation_accuracy, 3)
     assert min(rest.heard) >= after // 4 * 4  # the epochs before are not trained again
     assert not (folder / RESUME_FILE).exists()
+
+
+WITH_PARTS: dict[str, tuple[AnyLoss, ...]] = {
+    "projectors": (CrossEntropy(), FitNet(), SRD()),
+    "banks": (CrossEntropy(), ContrastiveRepresentationDistillation()),
+    "a peer": (CrossEntropy(), DeepMutualLearning()),
+    "exits": (CrossEntropy(), BeYourOwnTeacher()),
+}
+
+
+@pytest.mark.parametrize("losses", WITH_PARTS.values(), ids=WITH_PARTS)
+def test_what_a_loss_trains_is_resumed_and_left_behind(
+    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path, losses: tuple[AnyLoss, ...]
+) -> None:
+    schedule = SCHEDULE.model_copy(update={"ema_decay": 0.9})
+    teaching = Teaching((teacher,), losses, OutputsFolder(tmp_path / "outputs"))
+    whole = distill_student(make_folder(tmp_path / "whole"), task, MODEL, schedule, teaching)
+    folder = make_folder(tmp_path / "resumed")
+    with pytest.raises(KeyboardInterrupt):
+        distill_student(folder, task, MODEL, schedule, teaching, on_progress=Interruption(7))
+    assert_equal_to_the_bit(distill_student(folder, task, MODEL, schedule, teaching).path, whole.path)
+    assert state_of(whole.path).keys() == MODEL.build(2, 4).state_dict().keys()  # the student leaves alone
+
+
+def test_the_moving_average_is_what_ships(tmp_path: Path) -> None:
+    """With a decay near zero it is the last weights; with one near 1 it hardly left the first."""
+
+    def trained(decay: float | None) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(128, 4))
+        schedule = SCHEDULE.model_copy(update={"ema_decay": decay})
+        train(model, make_folder(tmp_path / str(decay)), schedule, objective_of(cross_entropy=CrossEntropy()))
+        return model[1].weight.detach()
+
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Flatten(), nn.Linear(128, 4))[1].weight.detach()
+    last = trained(None)
+    assert (trained(1e-6) - last).norm() < 1e-3 * (last - first).norm()
+    assert (trained(0.999) - first).norm() < 0.2 * (last - first).norm()
+
+
+def test_a_checkpoint_says_what_it_came_from(task: ClassificationTask, teacher: TrainedModel, tmp_path: Path) -> None:
+    teaching = Teaching((teacher,), (KnowledgeDistillation(),), OutputsFolder(tmp_path / "outputs"))
+    schedule = SCHEDULE.model_copy(update={"epochs": 1, "seed": 7})
+    path = distill_student(make_folder(tmp_path / "student"), task, MODEL, schedule, teaching).path
+    with safe_open(path, framework="pt") as file:
+        provenance = json.loads(file.metadata()["provenance"])
+    images = hashlib.sha256(np.ascontiguousarray(DATASET.train.images).tobytes()).hexdigest()
+    assert (provenance["seed"], provenance["train_images"]) == ("7", images)
+    assert provenance["teachers"] == teacher.checkpoint.sha256
+    assert provenance["torch"] == torch.__version__
 
 
 @pytest.mark.parametrize("after", [1, 5, 14])  # of 16 steps; ranges move in the first two epochs of four

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import DataError
 from pipeline.models.resnet import ResNet
 from pipeline.tasks.classification import Normalization, Views
+from pipeline.training.features import with_features
 from pipeline.training.teacher_outputs import OutputsFolder, TeacherOutputs, fast_inference
+from pipeline.training.teachers import Taught
 from pipeline.training.views import ViewedImages, ViewSchedule
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (150, 8, 6, 3), dtype=np.uint8)
@@ -174,3 +177,79 @@ def test_a_column_that_is_not_right_is_computed_again_with_a_warning(
     caplog.clear()
     outputs.column(1)
     assert not caplog.records
+
+
+ENDLESS = Views(padding=1, flip=True, mixup=0.4, colour=0.3, in_use=3)
+
+
+def test_mixing_and_colour_come_again_with_their_column() -> None:
+    schedule, again = (ViewSchedule(ENDLESS, len(IMAGES), seed=0) for _ in range(2))
+    first, same, other = schedule.column(4), again.column(4), again.column(5)
+    for name in ("views", "partners", "share", "colour"):
+        assert torch.equal(getattr(first, name), getattr(same, name))
+        assert not torch.equal(getattr(first, name), getattr(other, name))
+    assert [schedule.number(epoch) for epoch in range(5)] == [0, 1, 2, 0, 1]
+    assert ViewSchedule(ENDLESS.model_copy(update={"in_use": None}), 5, seed=0).number(700) == 700
+
+
+def test_a_mixed_image_is_its_own_view_and_its_partners_by_their_shares() -> None:
+    images = ViewedImages(torch.from_numpy(IMAGES), ENDLESS, PROCESSING)
+    column = ViewSchedule(ENDLESS.model_copy(update={"colour": 0.0}), len(IMAGES), seed=0).column(1)
+    assert column.partners is not None
+    assert column.share is not None
+    assert sorted(column.partners.tolist()) == list(range(len(IMAGES)))  # each image is a partner once
+    assert column.share.min() >= 0.5
+    index = torch.tensor([3, 77])
+    own, partner = (images.batch(rows, column.views[rows]) for rows in (index, column.partners[index]))
+    share = column.share[index].view(-1, 1, 1, 1)
+    torch.testing.assert_close(images.shown(index, column), share * own + (1 - share) * partner)
+
+
+def test_colour_stays_within_bytes_and_turns_about_the_middle() -> None:
+    plain = Normalization(mean=(0.0,) * 3, std=(1.0,) * 3).processing()
+    images = ViewedImages(torch.full((2, 4, 4, 3), 200, dtype=torch.uint8), Views(), plain)
+    colour = torch.tensor([[1.2, 0.9], [2.0, 1.4]])
+    values = images.batch(torch.arange(2), None, colour) * 255
+    assert values[0].unique().item() == pytest.approx((200 - 127.5) * 1.2 + 127.5 * 0.9, abs=1e-3)
+    assert values[1].unique().item() == pytest.approx(255, abs=1e-3)
+
+
+def test_the_teacher_sees_the_mixture_that_the_student_sees(tmp_path: Path) -> None:
+    images = ViewedImages(torch.from_numpy(IMAGES), ENDLESS, PROCESSING)
+    schedule = ViewSchedule(ENDLESS, len(IMAGES), seed=0)
+    (kept,) = TeacherOutputs(OutputsFolder(tmp_path), {}, Counting(), images, schedule).column(2)
+    shown = images.shown(torch.arange(len(IMAGES)), schedule.column(2))
+    expected = nn.functional.adaptive_avg_pool2d(shown, 2).flatten(1)
+    assert (kept - expected).abs().max() < 0.05  # bfloat16
+    assert (kept.roll(1, 0) - expected).abs().amax(dim=1).min() > 0.05
+
+
+def test_means_of_features_have_a_table_of_their_own(images: ViewedImages, tmp_path: Path) -> None:
+    teacher = ResNet(depth=8, width=8).build(3, 10).eval()
+    schedule = ViewSchedule(VIEWS, len(images), seed=0)
+    layers = ("layer3.0.relu2",)
+    (logits,) = make_outputs(tmp_path, teacher, images).column(0)
+    before = {path: path.stat().st_ino for path in tmp_path.rglob("*.safetensors")}
+    both = TeacherOutputs(OutputsFolder(tmp_path), {"teacher": "teacher"}, teacher, images, schedule, layers)
+    again, means = both.column(0)
+    assert torch.equal(again, logits)
+    assert all(path.stat().st_ino == inode for path, inode in before.items())  # logits were not written anew
+    with torch.no_grad():
+        _, (feature,) = with_features(teacher, layers, who="test")(
+            images.batch(torch.arange(len(images)), schedule.column(0).views)
+        )
+    assert (means - feature.mean((2, 3))).abs().max() < 0.05 * feature.std()
+
+
+def test_a_teacher_that_overflows_says_so(images: ViewedImages, tmp_path: Path) -> None:
+    teacher = Counting()
+    teacher.factor.data.fill_(1e6)
+    with pytest.raises(DataError, match=r"the teacher's logits: expected finite values below 65504; got .* Check its"):
+        make_outputs(tmp_path, teacher, images).column(0)
+
+
+def test_several_teachers_agree_by_their_mean_probability() -> None:
+    logits = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    taught = Taught((logits[0], logits[1]), ())
+    torch.testing.assert_close(taught.consensus.softmax(1), logits.softmax(2).mean(0))
+    assert torch.equal(Taught((logits[0],), ()).consensus, logits[0])
