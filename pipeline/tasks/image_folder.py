@@ -1,6 +1,9 @@
 """The user's own images: one folder a class, as every tool lays them out."""
 
 import hashlib
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -71,8 +74,12 @@ class ImageFolder(FromRecipeFolder):
             if path.suffix.lower() in SUFFIXES
         ]
         images = np.empty((len(files), self.image_size, self.image_size, self.channels), np.uint8)
-        for row, (path, _) in enumerate(files):
-            images[row] = self._decode(path)
+
+        def decode(row: int) -> None:
+            images[row] = self._decode(files[row][0])
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders work outside of Python's lock
+            deque(pool.map(decode, range(len(files))), maxlen=0)  # raises the first error
         return Split(images, np.array([label for _, label in files], np.int64))
 
     def _decode(self, path: Path) -> np.ndarray:
