@@ -113,7 +113,7 @@ def varied(base: Recipe, method: Method, *, depth: int, images: int | None, epoc
 
 def finished(recipe: Recipe, stages: Run | Plan) -> Finished | None:
     """Run what is not there yet, or only look; None where a plan finds it unfinished."""
-    student = distill(recipe, teach(recipe, stages), stages)
+    student = distill(recipe, teach(recipe, stages), None, stages)
     if isinstance(student.checkpoint, Missing):
         return None
     predictions = stages.stage(predict, recipe.task, student)

@@ -49,7 +49,7 @@ def main() -> int:
     recipe = varied(base, kd, depth=8, images=options.images, epochs=5, seed=0)
     run = open_run(console, BUILD)
     teachers = teach(recipe, run)
-    student = distill(recipe, teachers, run)
+    student = distill(recipe, teachers, None, run)
     scheme, calibration = base.deployments[0].target.scheme, Calibration(samples=512)
     calibrated = run.stage(calibrate_student, recipe.task, student, calibration, scheme)
     table = Table(title=f"int8 ResNet-8, KL alone, {options.epochs} epochs of {options.images} images", box=None)

@@ -52,7 +52,7 @@ def main() -> int:
         recipe = recipe.model_copy(update={"student": recipe.student.model_copy(update={"model": model})})
         teachers = teach(recipe, run)
         started = time.perf_counter()
-        student = distill(recipe, teachers, run)
+        student = distill(recipe, teachers, None, run)
         seconds = time.perf_counter() - started
         lines = (student.checkpoint.path.parent / "metrics.jsonl").read_text().splitlines()
         teacher = sum(json.loads(line)["teacher_seconds"] for line in lines)

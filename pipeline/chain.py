@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.artifacts import CompiledModel, OnnxModel
+from pipeline.artifacts import CompiledModel, OnnxModel, SyntheticImages
 from pipeline.locks import held
 from pipeline.measuring.verdict import Verdict
 from pipeline.models.trained import TrainedModel
@@ -27,6 +27,7 @@ from pipeline.stages.synthesize_images import synthesize_images
 from pipeline.stages.train_quantized import train_quantized
 from pipeline.stages.train_teacher import train_teacher
 from pipeline.training.student_run import Teaching
+from pipeline.training.trial import Planned, try_losses
 from pipeline.user_files import find_file
 from targets.devices.device import open_device
 
@@ -55,6 +56,7 @@ def deploy(
         site = probe(deployment, run.work)
         run.say(f"{deployment.name}: {deployment.target.kind} {site.facts.identity['runtime_version']} answers")
         if will_train(recipe, deployment, build):
+            check_losses(recipe, deployment)
             first = check_feasibility(recipe, deployment, site, run)
             if any(check.verdict is Verdict.FAIL for check in first.checks) and not train_anyway:
                 return publish(recipe, deployment, first, run, folder=folder)
@@ -98,6 +100,25 @@ def probe(deployment: Deployment, work: Path) -> Site:
     return Site(device, device.probe(deployment.target))
 
 
+def check_losses(recipe: Recipe, deployment: Deployment | None = None) -> None:
+    """Build every loss for untrained networks, before anything is trained.
+
+    Raises:
+        RecipeError: a loss does not fit its networks, or names a layer that is not there.
+    """
+    distillation, quantization = recipe.distillation, recipe.quantization
+    teachers = tuple((teacher.model, teacher.num_classes) for teacher in (recipe.teacher, *recipe.more_teachers))
+    trainings, taught_by = [], teachers
+    for model in (*(each.model for each in distillation.assistants), recipe.student.model):
+        trainings.append(Planned(model, taught_by, distillation.losses, distillation.training.epochs))
+        taught_by = ((model, None),)
+    if deployment is not None and deployment.precision == "int8" and quantization is not None:
+        epochs, scheme = quantization.training.epochs, deployment.target.scheme
+        trainings.append(Planned(recipe.student.model, teachers, quantization.losses, epochs, scheme))
+    for training in trainings:
+        try_losses(recipe.task, training)
+
+
 def will_train(recipe: Recipe, deployment: Deployment, build: Path) -> bool:
     """Tell whether a deploy would train anything."""
     planned = open_plan(build)
@@ -125,9 +146,11 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
 def train_models(recipe: Recipe, deployment: Deployment, stages: Stages) -> Models:
     """Train or load the teachers, distill the student, and train it on the target's grid."""
     teachers = teach(recipe, stages)
-    student = distill(recipe, teachers, stages)
+    images = synthesize(recipe, teachers[0], stages)
+    student = distill(recipe, teachers, images, stages)
     losses = recipe.quantization.losses if recipe.quantization else ()
-    shipped = quantize(recipe, deployment, student, Teaching(teachers, losses, stages.outputs), stages)
+    teaching = Teaching(teachers, losses, stages.outputs)
+    shipped = quantize(recipe, deployment, student, teaching, images, stages)
     return Models(teachers[0], student, shipped)
 
 
@@ -136,21 +159,26 @@ def teach(recipe: Recipe, stages: Stages) -> tuple[TrainedModel, ...]:
     found = []
     for teacher in (recipe.teacher, *recipe.more_teachers):
         if teacher.training is not None:
-            checkpoint = stages.stage(train_teacher, recipe.task, teacher.model, teacher.training)
+            checkpoint = stages.stage(train_teacher, recipe.task.for_teacher(), teacher.model, teacher.training)
         else:
             assert teacher.checkpoint is not None
             path = find_file(teacher.checkpoint, recipe.folder, what="the teacher's checkpoint")
-            checkpoint = stages.stage(load_teacher, recipe.task, teacher.model, path, teacher.num_classes)
+            checkpoint = stages.stage(load_teacher, recipe.task.for_teacher(), teacher.model, path, teacher.num_classes)
         found.append(TrainedModel(teacher.model, checkpoint))
     return tuple(found)
 
 
-def distill(recipe: Recipe, teachers: tuple[TrainedModel, ...], stages: Stages) -> TrainedModel:
+def synthesize(recipe: Recipe, teacher: TrainedModel, stages: Stages) -> SyntheticImages | None:
+    """Make the images to learn from out of the teacher, where the recipe wants no data."""
+    data_free = recipe.distillation.data_free
+    return stages.stage(synthesize_images, recipe.task.normalization, teacher, data_free) if data_free else None
+
+
+def distill(
+    recipe: Recipe, teachers: tuple[TrainedModel, ...], images: SyntheticImages | None, stages: Stages
+) -> TrainedModel:
     """Distill the student: from the teachers, or from the last of the assistants, each taught by the one before."""
     distillation = recipe.distillation
-    images = None
-    if distillation.data_free is not None:
-        images = stages.stage(synthesize_images, recipe.task.normalization, teachers[0], distillation.data_free)
     learners = [(each.model, each.training or distillation.training) for each in distillation.assistants]
     for model, training in (*learners, (recipe.student.model, distillation.training)):
         teaching = Teaching(teachers, distillation.losses, stages.outputs, live=distillation.live_teacher)
@@ -160,7 +188,12 @@ def distill(recipe: Recipe, teachers: tuple[TrainedModel, ...], stages: Stages) 
 
 
 def quantize(
-    recipe: Recipe, deployment: Deployment, student: TrainedModel, teaching: Teaching, stages: Stages
+    recipe: Recipe,
+    deployment: Deployment,
+    student: TrainedModel,
+    teaching: Teaching,
+    images: SyntheticImages | None,
+    stages: Stages,
 ) -> TrainedModel:
     """Train a float student on the target's grid, where int8 ships."""
     quantization, scheme = recipe.quantization, deployment.target.scheme
@@ -172,6 +205,7 @@ def quantize(
         student,
         quantization.training,
         teaching,
+        images,
         calibration=quantization.calibration,
         scheme=scheme,
     )
@@ -201,7 +235,7 @@ def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Fi
     """Measure parity, accuracy and latency on the device, and judge every budget."""
     budget, compiled = on_device.deployment.budget, on_device.compiled
     predictions = ChainPredictions(
-        teacher=run.stage_of("teacher", predict, recipe.task, models.teacher),
+        teacher=run.stage_of("teacher", predict, recipe.task.for_teacher(), models.teacher),
         student=run.stage_of("student", predict, recipe.task.for_student(), models.student),
         quantized=run.stage_of("quantized", predict, recipe.task.for_student(), models.shipped)
         if models.shipped.scheme

@@ -37,6 +37,24 @@ def require_one_process(verb: str) -> None:
         )
 
 
+def announce(root: Path, key: str) -> None:
+    """Tell the other processes of this training, if there are any, that the result of this key is being computed."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        path = _announcement(root, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def withdraw(root: Path, key: str) -> None:
+    """Take an announcement back: the result is there."""
+    _announcement(root, key).unlink(missing_ok=True)
+
+
+def _announcement(root: Path, key: str) -> Path:
+    run = "-".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"))
+    return root / "announced" / f"{key}-{run}"
+
+
 def follow(
     store: Store,
     stage: Callable[Concatenate[Path, Inputs], Artifact],
@@ -46,10 +64,15 @@ def follow(
 ) -> Artifact:
     """Return the stage's artifact: from the store, or when the first process has put it there; take part until then.
 
-    A training that was interrupted goes on from a copy of what the first process goes on from.
+    It takes part only once the first process has announced that it computes this very result: another run may be at
+    it, and then there is nothing to take part in. A training that was interrupted goes on from a copy of what the first
+    process goes on from.
     """
-    found = store.lookup(stage, *args, **kwargs)
-    if found.artifact is not None:
+    while (found := store.lookup(stage, *args, **kwargs)).artifact is None:
+        if _announcement(store.root, found.key).exists():
+            break
+        time.sleep(POLL_SECONDS)
+    else:
         return found.artifact
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "stage"

@@ -68,6 +68,8 @@ class Teacher(RecipePart):
                 "expected training = { epochs = 30 } (to train it) or checkpoint = "
                 '"teacher.safetensors" (to load it); got neither'
             )
+        if self.training and self.num_classes:
+            raise ValueError("num_classes: expected it beside checkpoint alone; one trained here learns all classes")
         return self
 
 
@@ -185,6 +187,15 @@ class Recipe(RecipePart):
                     f"in deployments[{first}] and deployments[{index}]"
                 )
         return deployments
+
+    @model_validator(mode="after")
+    def _assistants_see_what_teachers_see(self) -> "Recipe":
+        if self.task.student_sees is not None and self.distillation.assistants:
+            raise ValueError(
+                "distillation.assistants: expected none where the student sees less than its teacher "
+                "(task.student_sees): an assistant would teach from images that it never saw. Leave one of the two out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _int8_has_quantization(self) -> "Recipe":

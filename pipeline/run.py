@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.errors import StoreError
-from pipeline.follow import follow, is_follower
+from pipeline.follow import announce, follow, is_follower, withdraw
 from pipeline.progress import Progress, following
 from pipeline.report.report import StageFigures
 from pipeline.report.wording import second_words
 from pipeline.store import StageEvent, StageRun, StageStarted, Store
 from pipeline.terminal import progress_on
-from pipeline.training.loggers import open_loggers
+from pipeline.training.loggers import open_loggers, require_known
 from pipeline.training.outputs_folder import TEACHER_OUTPUTS, OutputsFolder
 from targets.errors import DeviceError
 
@@ -133,7 +133,17 @@ def open_run(console: Console, build: Path, *, loggers: tuple[str, ...] = (), ru
             f"{build}: expected a folder that can be written; got: {error.strerror}. Name another with --build"
         ) from error
     console.quiet = console.quiet or is_follower()
-    store = Store(build / "store", on_stage=lambda event: _tell(console, event))
+    require_known(loggers)
+    root = build / "store"
+
+    def on_stage(event: StageEvent) -> None:
+        if isinstance(event, StageStarted):
+            announce(root.resolve(), event.key)
+        elif isinstance(event, StageRun):
+            withdraw(root.resolve(), event.key)
+        _tell(console, event)
+
+    store = Store(root, on_stage=on_stage)
     outputs, work = _outputs(build), work_folder(build)
     return Run(console, store, progress_on(console), outputs, work, name=run_name, loggers=loggers)
 

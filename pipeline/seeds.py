@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import safetensors.numpy
 
-from pipeline.chain import distill, teach
+from pipeline.chain import check_losses, distill, synthesize, teach
 from pipeline.models.trained import TrainedModel
 from pipeline.recipe import Recipe
 from pipeline.run import Run
@@ -42,14 +42,18 @@ def spread_of(values: list[float]) -> Spread:
 def distill_seeds(recipe: Recipe, num_seeds: int, run: Run) -> tuple[float, list[SeedFigures]]:
     """Distill the recipe's student from `num_seeds` seeds in a row; return the teacher's test accuracy and theirs.
 
-    Only the student's seed changes: teachers, and the views that students meet, are the same, and are paid once.
+    Only the student's seed changes: teachers, assistants, and the views that students meet are the same, paid once.
     """
+    check_losses(recipe)
     teachers = teach(recipe, run)
+    images = synthesize(recipe, teachers[0], run)
     figures = []
+    base = recipe.distillation
+    assistants = tuple(each.model_copy(update={"training": each.training or base.training}) for each in base.assistants)
     for seed in range(recipe.distillation.training.seed, recipe.distillation.training.seed + num_seeds):
         training = recipe.distillation.training.model_copy(update={"seed": seed})
-        distillation = recipe.distillation.model_copy(update={"training": training})
-        student = distill(recipe.model_copy(update={"distillation": distillation}), teachers, run)
+        distillation = base.model_copy(update={"training": training, "assistants": assistants})
+        student = distill(recipe.model_copy(update={"distillation": distillation}), teachers, images, run)
         checkpoint = student.checkpoint
         figures.append(
             SeedFigures(
@@ -59,7 +63,7 @@ def distill_seeds(recipe: Recipe, num_seeds: int, run: Run) -> tuple[float, list
                 best_validation=checkpoint.best_validation_accuracy,
             )
         )
-    return accuracy_on_test(recipe.task, teachers[0], run), figures
+    return accuracy_on_test(recipe.task.for_teacher(), teachers[0], run), figures
 
 
 def accuracy_on_test(task: AnyTask, trained: TrainedModel, run: Run) -> float:

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.distillation.counts import expect_several_images
 from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs, pooled
 from pipeline.distillation.pairs import MAP_OR_VECTOR, pairs_of
 from pipeline.errors import RecipeError
@@ -156,8 +157,13 @@ class _InBatch(nn.Module):
         self.student, self.teacher = (_Embedding(width, loss.dimensions) for width in channels)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the mean of both directions."""
+        """Return the mean of both directions.
+
+        Raises:
+            RecipeError: the batch of all processes is one image.
+        """
         student = batch.gather(self.student(batch.student_features[0]))
+        expect_several_images("info_nce", student)
         teacher = batch.gather(self.teacher(batch.teacher_features[0]))
         scores = student @ teacher.T / self._temperature
         own = torch.arange(len(scores), device=scores.device)

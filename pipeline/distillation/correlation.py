@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.distillation.classes import expect_same_classes, expect_three_classes
+from pipeline.distillation.counts import expect_several_images
 from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs
 
 EPS = 1e-8
@@ -19,8 +20,8 @@ class CorrelationDistillation(LossPart):
 
     With P = softmax(z_s / T), Q = softmax(z_t / T), both [B, K], and rho Pearson's correlation:
     L = T^2 [ beta (1 - mean_i rho(P_i:, Q_i:)) + gamma (1 - mean_k rho(P_:k, Q_:k)) ]: of an image over the classes,
-    and of a class over the images. The second compares images: those of all processes count, and one alone teaches
-    nothing. A shift or scale of the probabilities is free, so the student is not calibrated by it.
+    and of a class over the images. The second compares images: those of all processes count, and one alone is
+    refused. A shift or scale of the probabilities is free, so the student is not calibrated by it.
 
     T^2 is as in the authors' code, which adds 1e-8 to the product of the norms; here that is its least value, so that a
     perfect match is 0. A row or column that does not vary has no correlation: it counts as 0 and passes no gradient,
@@ -58,11 +59,17 @@ class CorrelationDistillation(LossPart):
         return self
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return T^2 times both means, over the images of all processes."""
+        """Return T^2 times both means, over the images of all processes.
+
+        Raises:
+            RecipeError: they are one image, and gamma is not 0.
+        """
         assert batch.teacher is not None
         student, teacher = (
             (batch.gather(logits) / self.temperature).softmax(dim=1) for logits in (batch.student, batch.teacher)
         )
+        if self.gamma:
+            expect_several_images(self.kind, student)
         over_classes: Tensor = 1 - _correlation(student, teacher).mean()
         over_images: Tensor = 1 - _correlation(student.T, teacher.T).mean()
         return self.temperature**2 * (self.beta * over_classes + self.gamma * over_images)

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.distillation.counts import expect_several_images, expect_statistics
 from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs, pooled
 from pipeline.distillation.pairs import MAP_OR_VECTOR, Pair, pairs_of
 
@@ -75,7 +76,13 @@ class HintTerm(nn.Module):
         self.projectors = nn.ModuleList(projectors)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the sum over pairs of the mean squared difference."""
+        """Return the sum over pairs of the mean squared difference.
+
+        Raises:
+            RecipeError: the projected maps have one value a channel.
+        """
+        for teacher in batch.teacher_features:
+            expect_statistics("fitnet", teacher)  # of the size of the projected maps
         triples = zip(self.projectors, batch.student_features, batch.teacher_features, strict=True)
         return torch.stack([F.mse_loss(project(student), teacher) for project, student, teacher in triples]).sum()
 
@@ -130,19 +137,24 @@ class LogSumTerm(nn.Module):
         self._exponent = exponent
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the sum over pairs of 2 log(sum of powers)."""
+        """Return the sum over pairs of 2 log(sum of powers).
+
+        Raises:
+            RecipeError: the batch of all processes is one image.
+        """
         terms = []
         for project, student, teacher in zip(
             self.projectors, batch.student_features, batch.teacher_features, strict=True
         ):
             h = _standardized(batch.gather(project(pooled(student))))
+            expect_several_images("srd", h)
             g = _standardized(batch.gather(pooled(teacher)))
             terms.append(2 * torch.log((h - g).abs().pow(self._exponent).sum() + NO_DIFFERENCE))
         return torch.stack(terms).sum()
 
 
 def _standardized(features_BD: Tensor) -> Tensor:
-    """Return the columns with mean 0 and variance 1; a constant column, and a batch of one, becomes 0."""
+    """Return the columns with mean 0 and variance 1; a constant column becomes 0."""
     variance, mean = torch.var_mean(features_BD, dim=0, correction=0)
     return (features_BD - mean) * torch.rsqrt(variance + BN_EPS)
 

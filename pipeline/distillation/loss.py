@@ -80,6 +80,7 @@ class Given:
     """Gives another untrained network like the student."""
     same_architecture: bool
     """Whether student and teacher are networks of one kind."""
+    num_teachers: int = 1
 
 
 Term = Callable[[Batch], Tensor]

@@ -45,28 +45,24 @@ class EnsembleDistillation(LossPart):
         return Needs(teacher=True)
 
     def build(self, given: Given) -> "EnsembleDistillation":
-        """Return itself, or refuse weights that are all zero."""
+        """Return itself, or refuse weights that are all zero, or not one a teacher."""
         expect_same_classes(self.kind, given)
         if self.teacher_weights and not sum(self.teacher_weights):
             raise RecipeError(
                 f"losses: {self.kind}: teacher_weights: expected one weight above 0 at least; "
                 f"got {list(self.teacher_weights)}: leave them out to weigh all teachers alike"
             )
+        if self.teacher_weights and len(self.teacher_weights) != given.num_teachers:
+            raise RecipeError(
+                f"losses: {self.kind}: teacher_weights: expected one weight a teacher, {given.num_teachers}; "
+                f"got {len(self.teacher_weights)}: {list(self.teacher_weights)}; leave them out to weigh all alike"
+            )
         return self
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return the term.
-
-        Raises:
-            RecipeError: there are not as many weights as teachers.
-        """
+        """Return the term."""
         assert batch.teachers
         weights = self.teacher_weights or (1.0,) * len(batch.teachers)
-        if len(weights) != len(batch.teachers):
-            raise RecipeError(
-                f"losses: {self.kind}: teacher_weights: expected one weight a teacher, {len(batch.teachers)}; "
-                f"got {len(weights)}: {list(weights)}; leave them out to weigh all teachers alike"
-            )
         log_q = torch.stack(
             [
                 (logits / self.temperature).log_softmax(dim=1) + math.log(weight / sum(weights))

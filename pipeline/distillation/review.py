@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.distillation.counts import expect_statistics
 from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs, pooled
 from pipeline.distillation.pairs import INPUT, Pair, pairs_of
 
@@ -76,7 +77,11 @@ class ReviewTerm(nn.Module):
         self._pooled_level = pooled_level
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the sum of HCL over levels."""
+        """Return the sum of HCL over levels.
+
+        Raises:
+            RecipeError: maps of some level have one value a channel.
+        """
         students, teachers = list(batch.student_features), list(batch.teacher_features)
         if self._pooled_level:
             students[-1], teachers[-1] = (pooled(last)[:, :, None, None] for last in (students[-1], teachers[-1]))
@@ -85,6 +90,8 @@ class ReviewTerm(nn.Module):
         for fusion, student, teacher in zip(
             reversed(self.fusions), reversed(students), reversed(teachers), strict=True
         ):
+            expect_statistics("review_kd", student)
+            expect_statistics("review_kd", teacher)
             output, residual = fusion(student, residual, teacher.shape[2:])
             levels.append(hierarchical_context_loss(output, teacher))
         return torch.stack(levels).sum()

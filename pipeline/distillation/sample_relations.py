@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.distillation.counts import expect_several_images
 from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs, pooled
 from pipeline.distillation.pairs import MAP_OR_VECTOR, pairs_of
 from pipeline.errors import RecipeError
 
 SMALLEST = 1e-12
-"""Squared distances and norms up to here count as zero: they have no direction, and pass no gradient."""
+"""Squared distances and norms up to here count as zero: they have no direction, and pass no gradient. They are those
+of features whose largest value is 1."""
 ANGLES_AT_ONCE = 2**22
 """Cosines [anchors, B, B] held at once: 16 MiB in float32; more are computed again for the gradient."""
 
@@ -69,13 +71,19 @@ class RelationalKnowledgeDistillation(LossPart):
         return self
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return the sum over the pairs of layers."""
+        """Return the sum over the pairs of layers.
+
+        Raises:
+            RecipeError: the batch of all processes is one image.
+        """
         pairs = zip(batch.student_features, batch.teacher_features, strict=True)
         return torch.stack(
             [self._of_pair(batch.gather(pooled(student)), batch.gather(pooled(teacher))) for student, teacher in pairs]
         ).sum()
 
     def _of_pair(self, student: Tensor, teacher: Tensor) -> Tensor:
+        expect_several_images(self.kind, student)
+        student, teacher = _scaled(student), _scaled(teacher)
         distances = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
         if self.angle == 0:
             return self.distance * distances
@@ -132,12 +140,25 @@ class SimilarityPreserving(LossPart):
         return self
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return the sum over the pairs of layers."""
+        """Return the sum over the pairs of layers.
+
+        Raises:
+            RecipeError: the batch of all processes is one image.
+        """
         pairs = zip(batch.student_features, batch.teacher_features, strict=True)
-        differences = [
-            _similarities(batch.gather(student)) - _similarities(batch.gather(teacher)) for student, teacher in pairs
-        ]
-        return torch.stack([difference.square().mean() for difference in differences]).sum()
+        return torch.stack(
+            [self._of_pair(batch.gather(student), batch.gather(teacher)) for student, teacher in pairs]
+        ).sum()
+
+    def _of_pair(self, student: Tensor, teacher: Tensor) -> Tensor:
+        expect_several_images(self.kind, student)
+        return F.mse_loss(_similarities(student), _similarities(teacher))
+
+
+def _scaled(features: Tensor) -> Tensor:
+    """Divide by the largest magnitude; as no relation sees scale, the gradient is the same with it taken as given."""
+    largest = features.detach().abs().amax()
+    return features / largest.clamp(min=torch.finfo(features.dtype).tiny)
 
 
 def _relative_distances(features: Tensor) -> Tensor:
@@ -161,7 +182,7 @@ def _cosines(features: Tensor, anchors: Tensor) -> Tensor:
 
 
 def _similarities(features: Tensor) -> Tensor:
-    flat = features.flatten(1)
+    flat = _scaled(features.flatten(1))
     return _unit_rows(flat @ flat.T)
 
 

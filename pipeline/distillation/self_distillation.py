@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.distillation.counts import expect_statistics
 from pipeline.distillation.labels import CrossEntropy
 from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs, pooled
 from pipeline.errors import RecipeError
@@ -81,8 +82,13 @@ class _SelfDistillation(nn.Module):
         self.exits = nn.ModuleList(exits)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the sum over the exits."""
+        """Return the sum over the exits.
+
+        Raises:
+            RecipeError: the last maps, to whose size the exits lead, have one value a channel.
+        """
         *shallow, last = batch.student_features
+        expect_statistics("byot", last)
         deepest = pooled(last).detach()
         log_p = F.log_softmax(batch.student.detach() / self._loss.temperature, dim=1)
         return torch.stack(

@@ -1,15 +1,16 @@
 """Stage: trains the student on a target's int8 grid, while the teacher still teaches."""
 
-import copy
 from pathlib import Path
 
 from torch import nn
 
 from calibration.scheme import Scheme
-from pipeline.artifacts import Checkpoint
+from pipeline.artifacts import Checkpoint, SyntheticImages
+from pipeline.errors import RecipeError
 from pipeline.models.trained import TrainedModel
 from pipeline.progress import OnProgress, say_nothing
 from pipeline.tasks import AnyTask
+from pipeline.tasks.synthetic import dataset_of
 from pipeline.training.calibrate import Calibration
 from pipeline.training.fake_quantize import activation_quantizers
 from pipeline.training.fit import OnMetrics, ignore_metrics
@@ -26,6 +27,7 @@ def train_quantized(
     student: TrainedModel,
     training: TrainingSchedule,
     teaching: Teaching,
+    images: SyntheticImages | None = None,
     *,
     calibration: Calibration,
     scheme: Scheme,
@@ -41,7 +43,7 @@ def train_quantized(
         DataError: calibration met values that are not finite.
         TrainingDiverged: the loss is no longer finite.
     """
-    dataset = task.load()
+    dataset = dataset_of(images, task.load()) if images else task.load()
     own = task.for_student()
     network = build_calibrated(student, own, own.load(), calibration, scheme)
 
@@ -57,7 +59,7 @@ def train_quantized(
         training,
         teaching,
         kind=student.model.kind,
-        new_student=lambda: copy.deepcopy(network),
+        new_student=_no_peer,
         name="train_quantized",
         out_dir=out_dir,
         on_progress=on_progress,
@@ -65,3 +67,10 @@ def train_quantized(
         on_epoch=move_ranges,
     )
     return save_checkpoint(out_dir, network, own.load(), result, schedule=training, teaching=teaching)
+
+
+def _no_peer() -> nn.Module:
+    raise RecipeError(
+        "quantization.losses: dml: expected a loss for a student that is trained already; a peer would start "
+        "untrained. Put dml into distillation.losses, and a kd at temperature 1 here"
+    )

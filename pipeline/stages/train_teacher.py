@@ -33,7 +33,7 @@ def train_teacher(
         DataError: the data is missing or damaged.
         TrainingDiverged: the loss is no longer finite.
     """
-    task = task.model_copy(update={"student_sees": None})
+    task = task.for_teacher()
     dataset = task.load()
     torch.manual_seed(training.seed)
     network = build_network(model, dataset)

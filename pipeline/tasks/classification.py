@@ -106,6 +106,10 @@ class ClassificationTask(RecipePart):
             update={"data": data, "normalization": self.student_sees.normalization, "student_sees": None}
         )
 
+    def for_teacher(self) -> "ClassificationTask":
+        """Return the task as the teacher has it, whatever the student sees."""
+        return self.model_copy(update={"student_sees": None}) if self.student_sees else self
+
     def load(self) -> Dataset:
         """Read the data.
 

@@ -5,6 +5,7 @@ A layer is named as in `named_modules()`: `layer2.0.relu2`; `layer2.0.relu2:inpu
 Rule: a network that torch.fx cannot trace is read through forward hooks instead, and is then not compiled.
 """
 
+import random
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import cast
@@ -14,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
 
 from pipeline.errors import RecipeError
+from pipeline.training.fake_quantize import FakeQuantizeActivation
 from pipeline.training.layout import UNTRACEABLE
 
 INPUT = ":input"
@@ -36,28 +38,39 @@ def resolve_layers(words: Sequence[str], network: nn.Module, *, who: str) -> tup
 
 
 def stages_of(network: nn.Module) -> tuple[str, ...]:
-    """Return the layers that a network calls its stages, from shallow to deep; none where it has no `stages`."""
-    stages = vars(network).get("stages", ())
-    return tuple(stages)
+    """Return the layers that a network calls its stages, from shallow to deep.
+
+    They are its attribute `stages`, where that is a list of its layers' names; many networks call other things so.
+    """
+    stages = getattr(network, "stages", ())
+    if not isinstance(stages, tuple | list) or not all(isinstance(name, str) for name in stages):
+        return ()
+    names = {name for name, _ in network.named_modules()}
+    return tuple(stages) if names.issuperset(stages) else ()
 
 
 def with_features(network: nn.Module, layers: Sequence[str], *, who: str) -> nn.Module:
     """Return a module that gives (logits, features): one feature a layer, in the order of `layers`.
 
-    It shares weights and buffers with `network`, whose mode (training or not) it takes once and for all.
+    It shares weights and buffers with `network`, whose mode (training or not) it takes once and for all. Of a layer
+    that is called several times it gives the last call's.
 
     Raises:
         RecipeError: the network does not call a layer in its forward, or what it gives is no tensor.
     """
     tracer = _Tracer()
+    torch_state, python_state = torch.get_rng_state(), random.getstate()
     try:
         graph = tracer.trace(network)
     except UNTRACEABLE:
         return _Hooked(network, layers, who)
+    if random.getstate() != python_state or not torch.equal(torch.get_rng_state(), torch_state):
+        return _Hooked(network, layers, who)  # its forward draws numbers in Python, which a graph would freeze
     places = [tracer.places.get(layer) for layer in layers]
-    if missing := [layer for layer, place in zip(layers, places, strict=True) if place is None]:
-        raise _never_called(missing[0], list(tracer.places), who)
-    kept = tuple(_unspoilt(graph, place, network) for place in places if place is not None)
+    if any(place is None for place in places):
+        return _Hooked(network, layers, who)  # perhaps called in a way that a graph does not show
+    spoils = any(works_in_place(node, network) for node in graph.nodes)
+    kept = tuple(_copied_node(graph, place) if spoils else place for place in places if place is not None)
     (output,) = graph.find_nodes(op="output")
     output.args = ((output.args[0], kept),)
     traced = fx.GraphModule(tracer.root, graph)
@@ -73,9 +86,10 @@ def shapes_of(network: nn.Module, images: Tensor, *, layers: Sequence[str], who:
     """
     if not layers:
         return ()
-    was_training = network.training
+    modes = {module: module.training for module in network.modules()}
     _, features = with_features(network.eval(), layers, who=who)(images)
-    network.train(was_training)
+    for module, is_training in modes.items():
+        module.training = is_training
     for layer, feature in zip(layers, features, strict=True):
         if not isinstance(feature, Tensor) or feature.ndim < 2:
             got = f"a tensor {list(feature.shape)}" if isinstance(feature, Tensor) else type(feature).__name__
@@ -83,10 +97,8 @@ def shapes_of(network: nn.Module, images: Tensor, *, layers: Sequence[str], who:
     return tuple(tuple(feature.shape[1:]) for feature in features)
 
 
-def _unspoilt(graph: fx.Graph, place: fx.Node, network: nn.Module) -> fx.Node:
-    """Return the node of a feature, or of a copy where an operation after it works in place."""
-    if not any(works_in_place(user, network) for user in place.users):
-        return place
+def _copied_node(graph: fx.Graph, place: fx.Node) -> fx.Node:
+    """Return a copy taken at once: an operation after it works in place, perhaps on the same memory by another name."""
     with graph.inserting_after(place):
         return graph.call_method("clone", (place,))
 
@@ -97,7 +109,7 @@ def works_in_place(node: fx.Node, network: nn.Module) -> bool:
         return bool(getattr(network.get_submodule(str(node.target)), "inplace", False))
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     is_named_so = name in IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
-    return is_named_so or bool(node.kwargs.get("inplace", False))
+    return is_named_so or any(value is True for value in (*node.args[1:], node.kwargs.get("inplace")))
 
 
 class _Tracer(fx.Tracer):
@@ -106,6 +118,10 @@ class _Tracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self.places: dict[str, fx.Node] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Leave whole what changes its ways from epoch to epoch."""
+        return isinstance(m, FakeQuantizeActivation) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: object, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         name = self.path_of_module(m)
@@ -136,14 +152,16 @@ class _Hooked(nn.Module):
             for handle in handles:
                 handle.remove()
         if missing := [layer for layer in self._layers if layer not in seen]:
-            raise _never_called(missing[0], list(seen), self._who)
+            raise _never_called(missing[0], [name for name in modules if name], self._who)
         return logits, tuple(seen[layer] for layer in self._layers)
 
 
 def _watch(module: nn.Module, layer: str, seen: dict[str, Tensor]) -> RemovableHandle:
     """Keep a copy of what enters or leaves `module` in `seen`: what comes after it may work in place."""
     if layer.endswith(INPUT):
-        return module.register_forward_pre_hook(lambda _, args: seen.update({layer: args[0].clone()}))
+        return module.register_forward_pre_hook(
+            lambda _, args, named: seen.update({layer: _copied([*args, *named.values()][0])}), with_kwargs=True
+        )
     return module.register_forward_hook(lambda _, args, result: seen.update({layer: _copied(result)}))
 
 

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from pipeline.distillation.loss import Batch, Mixed
-from pipeline.errors import TrainingDiverged
+from pipeline.errors import RecipeError, TrainingDiverged
 from pipeline.progress import OnProgress, say_nothing
 from pipeline.training.features import with_features
 from pipeline.training.layout import to_channels_last
@@ -94,10 +94,16 @@ def fit(
         on_metrics: hears of every epoch's metrics.
 
     Raises:
+        RecipeError: processes cannot share the batch, or the model gives no logits.
         TrainingDiverged: a loss term is not finite; names epoch, batch and term, and where the last good epoch is.
     """
     keep_freed_memory()
     fabric = make_fabric(schedule)
+    if schedule.batch_size % fabric.world_size:
+        raise RecipeError(
+            f"{name}: batch_size: expected a multiple of the {fabric.world_size} processes that share it; "
+            f"got {schedule.batch_size}"
+        )
     model = to_channels_last(model.to(fabric.device)).train()
     objective = objective.to(fabric.device).train()
     average = make_average(model, schedule)
@@ -211,15 +217,21 @@ class _Loop:
         """Return the rows of each step that fall to this process: together they are the step's batch."""
         seed = _epoch_seed(self._schedule.seed, epoch)
         order = torch.randperm(len(self._data.labels), generator=torch.Generator().manual_seed(seed))
-        mine = order[self._fabric.global_rank :: self._fabric.world_size].to(self._fabric.device)
-        size = max(1, self._schedule.batch_size // self._fabric.world_size)
-        return torch.split(mine, min(len(mine), size))[: self._steps]
+        world_size = self._fabric.world_size
+        size = max(1, min(self._schedule.batch_size, len(order)) // world_size)
+        used = order[: self._steps * size * world_size]
+        return torch.split(used[self._fabric.global_rank :: world_size].to(self._fabric.device), size)
 
     def _batch(self, index: Tensor, column: Column) -> Batch:
         data = self._data
         images = data.images.shown(index, column)
         answer = self._network(images)
         logits, features = answer if self._objective.student_layers else (answer, ())
+        if not isinstance(logits, Tensor):
+            raise RecipeError(
+                f"{type(self._model).__name__}: expected logits [B, K] in training as in evaluation; got a "
+                f"{type(logits).__name__}. Leave out auxiliary outputs"
+            )
         taught = data.teachers.of(index) if data.teachers else None
         mixed = None
         if column.partners is not None and column.share is not None:

@@ -49,7 +49,13 @@ class FusedConvolution(nn.Module):
             return False
         if {(tensor.device.type, tensor.dtype) for tensor in tensors} != {("cpu", weight.dtype)} or x.ndim != 4:
             return False
-        return _computes(weight.dtype) and (other is None or other.shape == self._shape(x))
+        return _computes(weight.dtype) and (other is None or self._can_add(x, other))
+
+    def _can_add(self, x: Tensor, other: Tensor) -> bool:
+        """Return whether oneDNN adds here: its sums in bfloat16 know no groups, and no layout but channels_last."""
+        if self.convolution.groups != 1 or other.shape != self._shape(x):
+            return False
+        return all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (x, other))
 
     def _shape(self, x: Tensor) -> tuple[int, ...]:
         layer = self.convolution
@@ -111,19 +117,25 @@ def _operands(
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or first is second:
         return None
     for convolution, other in ((first, second), (second, first)):
-        if _is_convolution(convolution, modules) and not _is_late(convolution, before, network):
+        if _is_convolution(convolution, modules) and not _is_late(convolution, before, network, modules):
             return convolution, (other,)
     return None
 
 
-def _is_late(convolution: fx.Node, place: fx.Node, network: nn.Module) -> bool:
-    """Return whether what a convolution reads may be overwritten before `place`."""
+def _is_late(convolution: fx.Node, place: fx.Node, network: nn.Module, modules: dict[str, nn.Module]) -> bool:
+    """Return whether what a convolution reads may be overwritten before `place`, by a fused one for instance."""
     node = convolution.next
     while node is not place:
-        if works_in_place(node, network):
+        if works_in_place(node, network) or _overwrites(node, modules):
             return True
         node = node.next
     return False
+
+
+def _overwrites(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Return whether a fused convolution gives its sum in the memory of what it adds."""
+    is_fused = node.op == "call_module" and isinstance(modules[str(node.target)], FusedConvolution)
+    return is_fused and len(node.args) == 3
 
 
 def _is_spent(other: fx.Node, place: fx.Node, convolution: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -6,8 +6,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pipeline.training.placement import WEIGHTED
 
-UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError)
-"""What symbolic tracing raises where Python needs the value of a tensor (RuntimeError: its length)."""
+UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, AssertionError, ValueError, LookupError, AttributeError)
+"""What symbolic tracing raises where Python needs the value of a tensor, or the network looks at its type or shape."""
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
 

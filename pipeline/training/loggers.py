@@ -72,6 +72,16 @@ class Loggers:
         self.close(failed=kind is not None)
 
 
+def require_known(names: Sequence[str]) -> None:
+    """Refuse a name that is no logger's.
+
+    Raises:
+        UsageError: lists those that are.
+    """
+    if unknown := [name for name in names if name not in _OPENERS]:
+        raise UsageError(f"--log: expected some of {', '.join(_OPENERS)}; got {unknown[0]}")
+
+
 def open_loggers(names: Sequence[str], folder: Path, run_name: str) -> Loggers:
     """Return an OnMetrics that logs to every tool of `names`: csv, tensorboard, mlflow, wandb.
 
@@ -83,8 +93,7 @@ def open_loggers(names: Sequence[str], folder: Path, run_name: str) -> Loggers:
         UsageError: a name is none of these, or its package is not installed.
         DataError: the tool cannot start a run.
     """
-    if unknown := [name for name in names if name not in _OPENERS]:
-        raise UsageError(f"--log: expected some of {', '.join(_OPENERS)}; got {unknown[0]}")
+    require_known(names)
     return Loggers([_OPENERS[name](folder, run_name) for name in dict.fromkeys(names)])
 
 

@@ -4,6 +4,7 @@ Rule: whatever a loss trains beside the student lives here: its parameters go to
 the student's resume file, and neither to the student.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,10 @@ from pipeline.distillation.loss import Batch, Given, Loss, Needs, Term
 from pipeline.errors import RecipeError
 from pipeline.training.features import resolve_layers, shapes_of
 from pipeline.user_files import UserObject
+
+logger = logging.getLogger(__name__)
+
+DECAYS = ("none", "linear", "cosine")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Networks:
     num_teacher_classes: int
     new_student: Callable[[], nn.Module]
     same_architecture: bool
+    num_teachers: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,12 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, epoch: float) -> dict[str, Tensor]:
         """Return every term, weighted as it counts at `epoch` (with its fraction), computed in float32."""
         with torch.autocast(batch.student.device.type, enabled=False):
-            return {
-                name: weight_at(placed.loss, epoch, self._epochs) * placed.term(_own(batch, placed))
-                for name, placed in self._terms.items()
-            }
+            terms = {name: placed.term(_own(batch, placed)) for name, placed in self._terms.items()}
+        for name, value in terms.items():
+            if not isinstance(value, Tensor) or value.shape != ():
+                got = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise RecipeError(f"losses: {name}: expected a scalar, the mean over the batch; got {got}")
+        return {name: weight_at(self._terms[name].loss, epoch, self._epochs) * value for name, value in terms.items()}
 
 
 def build_objective(losses: Sequence[AnyLoss], networks: Networks, epochs: int) -> Objective:
@@ -111,7 +119,16 @@ def build_objective(losses: Sequence[AnyLoss], networks: Networks, epochs: int) 
             teacher_shapes=tuple(teacher_shapes[place] for place in teacher_places),
             new_student=networks.new_student,
             same_architecture=networks.same_architecture,
+            num_teachers=networks.num_teachers,
         )
+        if 0 < epochs <= getattr(loss, "warmup_epochs", 0.0):
+            logger.warning(
+                "losses: %s: its weight warms up over %g epochs, but training has %d: it never counts in full. Set "
+                "warmup_epochs",
+                name,
+                getattr(loss, "warmup_epochs", 0.0),
+                epochs,
+            )
         terms[name] = PlacedTerm(loss, loss.build(given), student_places, teacher_places)
     return Objective(terms, epochs, student_layers, teacher_layers)
 
@@ -140,6 +157,8 @@ class _UsersLoss:
         self.weight: float = built.weight  # type: ignore[attr-defined]
         self.warmup_epochs: float = getattr(built, "warmup_epochs", 0.0)
         self.decay: str = getattr(built, "decay", "none")
+        if self.decay not in DECAYS:
+            raise RecipeError(f"{kind}: decay: expected one of {', '.join(DECAYS)}; got {self.decay!r}")
         self.needs = Needs(
             teacher=built.needs_teacher,  # type: ignore[attr-defined]
             student_layers=tuple(getattr(built, "student_layers", ())),

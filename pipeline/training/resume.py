@@ -24,7 +24,7 @@ def write_resume(
     }
     for row, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{row}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    contiguous = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_durably(path, safetensors.torch.save(contiguous, {"history": json.dumps(history)}))
 
 

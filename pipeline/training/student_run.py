@@ -112,6 +112,7 @@ def run_training(
     seen = ViewedImages(whole, task.views, processing, task.student_sees) if task.student_sees else images
     views = ViewSchedule(task.views, len(images), task.views.seed)
     teachers = tuple(teacher.load() for teacher in teaching.teachers) if schedule.epochs else ()
+    _require_same_classes(teaching.teachers)
     networks = Networks(
         student=model,
         student_example=seen.batch(torch.tensor([0])),
@@ -122,6 +123,7 @@ def run_training(
         num_teacher_classes=len(teaching.teachers[0].checkpoint.classes) if teachers else len(dataset.classes),
         new_student=new_student,
         same_architecture=bool(teachers) and teaching.teachers[0].model.kind == kind,
+        num_teachers=max(1, len(teachers)),
     )
     torch.manual_seed(schedule.seed)  # what losses train beside the student starts the same in every run
     objective = build_objective(teaching.losses if schedule.epochs else (), networks, schedule.epochs)
@@ -184,6 +186,15 @@ def _provenance(dataset: Dataset, schedule: TrainingSchedule | None, teaching: T
     return found
 
 
+def _require_same_classes(teachers: tuple[TrainedModel, ...]) -> None:
+    for place, teacher in enumerate(teachers[1:]):
+        if teacher.checkpoint.classes != teachers[0].checkpoint.classes:
+            raise RecipeError(
+                f"more_teachers[{place}]: expected the first teacher's {len(teachers[0].checkpoint.classes)} classes, "
+                f"since their probabilities are averaged; got {len(teacher.checkpoint.classes)}"
+            )
+
+
 def _teacher_source(
     task: AnyTask,
     teaching: Teaching,
@@ -224,4 +235,5 @@ def _key(task: AnyTask, teacher: TrainedModel, images: ViewedImages) -> dict[str
         "views": canonical_sha256(canonical(views, "views")),
         "precision": "bf16, BatchNorm folded, sums and ReLU fused, kept as fp16",
         "torch": torch.__version__,
+        **({"numpy": np.__version__} if views.mixup or views.colour else {}),  # which draws them
     }

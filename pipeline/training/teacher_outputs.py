@@ -58,7 +58,7 @@ class TeacherOutputs:
     ) -> None:
         outputs = ("logits", *(f"mean over space of {layer}" for layer in layers))
         self.tables = tuple(Table(folder.path, {**key, "output": output}) for output in outputs)
-        self._teacher = fast_inference(teacher, layers)
+        self._teacher = fast_inference(teacher, layers, images.batch(torch.tensor([0])).cpu())
         self._images = images
         self._views = views
 
@@ -90,7 +90,7 @@ class TeacherOutputs:
         shown = self._views.column(column).to(device)
         parts: list[tuple[Tensor, ...]] = []
         for index in torch.split(torch.arange(len(self._images)), TEACHER_BATCH):
-            batch = self._images.shown(index.to(device), shown).to(torch.bfloat16)
+            batch = self._images.shown(index.to(device), shown).to(precision_of(self._teacher))
             with torch.autocast(device.type, torch.bfloat16):  # for a model that goes back to float32 on its way
                 logits, features = self._teacher(batch)
             parts.append(tuple(values.float().cpu() for values in (logits, *map(pooled, features))))
@@ -149,10 +149,26 @@ class Table:
         return {"key": self._digest, "column": str(column), "sha256": digest}
 
 
-def fast_inference(model: nn.Module, layers: tuple[str, ...] = ()) -> nn.Module:
-    """Return a copy that gives (logits, features): bfloat16, channels_last, BatchNorm folded where the model traces."""
+def fast_inference(model: nn.Module, layers: tuple[str, ...] = (), example: Tensor | None = None) -> nn.Module:
+    """Return a copy that gives (logits, features): bfloat16, channels_last, BatchNorm folded where the model traces.
+
+    A model that refuses `example` in bfloat16, since it goes back to float32 on its way, keeps weights in float32.
+    """
     copied = with_features(copy.deepcopy(model).eval().requires_grad_(False), layers, who="the teacher")
     if isinstance(copied, fx.GraphModule):
         fold_batch_norm(copied)
         fuse_convolutions(copied)
-    return to_channels_last(copied.to(torch.bfloat16))
+    fast = to_channels_last(copy.deepcopy(copied).to(torch.bfloat16))
+    if example is None:
+        return fast
+    try:
+        with torch.inference_mode(), torch.autocast(example.device.type, torch.bfloat16):
+            copy.deepcopy(fast)(example.to(torch.bfloat16))
+    except RuntimeError:
+        return to_channels_last(copied)
+    return fast
+
+
+def precision_of(model: nn.Module) -> torch.dtype:
+    """Return the type of a model's weights, which its images should have."""
+    return next(model.parameters()).dtype

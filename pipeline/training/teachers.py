@@ -3,6 +3,7 @@
 Rule: both give what the teacher says of exactly the views that the student sees; they differ by fp16 rounding alone.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.teacher_outputs import TeacherOutputs, fast_inference
+from pipeline.training.teacher_outputs import TeacherOutputs, fast_inference, precision_of
 from pipeline.training.views import Column, ViewedImages, ViewSchedule
 
 OnImages = Callable[[int, int], None]
@@ -29,7 +30,7 @@ class Taught:
         if len(self.logits) == 1:
             return self.logits[0]
         each = torch.stack([logits.log_softmax(dim=1) for logits in self.logits])
-        return each.logsumexp(dim=0)  # but for a constant, which softmax does not see
+        return each.logsumexp(dim=0) - math.log(len(self.logits))
 
 
 class TeacherSource(Protocol):
@@ -82,7 +83,8 @@ class LiveTeachers:
         self, teachers: Sequence[nn.Module], layers: tuple[str, ...], images: ViewedImages, views: ViewSchedule
     ) -> None:
         self._teachers = [
-            fast_inference(teacher, layers if place == 0 else ()) for place, teacher in enumerate(teachers)
+            fast_inference(teacher, layers if place == 0 else (), images.batch(torch.tensor([0])).cpu())
+            for place, teacher in enumerate(teachers)
         ]
         self._images, self._views = images, views
         self._column: Column | None = None
@@ -100,7 +102,7 @@ class LiveTeachers:
     def of(self, index_B: Tensor) -> Taught:
         """Ask the teachers for these rows."""
         assert self._column is not None
-        images = self._images.shown(index_B, self._column).to(torch.bfloat16)
+        images = self._images.shown(index_B, self._column)
         with torch.autocast(images.device.type, torch.bfloat16):
-            answers = [teacher(images) for teacher in self._teachers]
+            answers = [teacher(images.to(precision_of(teacher))) for teacher in self._teachers]
         return Taught(tuple(logits.float() for logits, _ in answers), answers[0][1])

@@ -1,4 +1,4 @@
-"""Cases of what tells images from each other. CRD's takes all negatives, whatever it draws: 3 classes of 2 images."""
+"""Cases of what tells images from each other. CRD's take all negatives, whatever it draws."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from pipeline.distillation.contrastive import ContrastiveRepresentationDistillat
 from pipeline.distillation.loss import Term
 
 SAMPLE = replace(with_features(((3, 2, 2), (4, 2, 2))), labels=np.array([0, 2, 1, 2, 1, 0]))
+UNEQUAL = replace(SAMPLE, labels=np.array([0, 2, 1, 0, 1, 0]))
 
 
 def embeddings(sample: Sample, term: Term) -> tuple[np.ndarray, np.ndarray]:
@@ -24,18 +25,24 @@ def embeddings(sample: Sample, term: Term) -> tuple[np.ndarray, np.ndarray]:
 
 
 def crd(sample: Sample, term: Term) -> float:
-    """Return L from the banks and Z as they are; h is taken as the paper writes it, without logarithms."""
+    """Return L of the first batch, from the banks as drawn; h is as the paper writes it, without logarithms.
+
+    K is as many as the largest class leaves; an image with more negatives counts K times their mean, in Z, too.
+    """
     assert isinstance(term, nn.Module)
     student_bank, teacher_bank = array(term.get_buffer("banks")).astype(float)
-    z = np.exp(array(term.get_buffer("log_z")).astype(float))
-    c = 4 / 6  # K / N
+    num, is_other = len(sample.labels), sample.labels[:, None] != sample.labels
+    k = is_other.sum(axis=1).min()
+    c = k / num
     total = 0.0
-    for anchors, bank, z_own in zip(embeddings(sample, term), (teacher_bank, student_bank), z, strict=True):
-        h = np.exp(anchors @ bank.T / 0.07) / z_own
-        for i, label in enumerate(sample.labels):
-            negatives = h[i, sample.labels != label]
-            total -= np.log(h[i, i] / (h[i, i] + c)) + np.log(c / (negatives + c)).sum()
-    return float(total / 6)
+    for anchors, bank in zip(embeddings(sample, term), (teacher_bank, student_bank), strict=True):
+        warm = np.exp(anchors @ bank.T / 0.07)
+        z = num * np.mean([(warm[i, i] + k * warm[i, is_other[i]].mean()) / (1 + k) for i in range(num)])
+        h = warm / z
+        for i in range(num):
+            negatives = np.log(c / (h[i, is_other[i]] + c))
+            total -= np.log(h[i, i] / (h[i, i] + c)) + k * negatives.mean()
+    return float(total / num)
 
 
 def info_nce(sample: Sample, term: Term) -> float:
@@ -52,7 +59,17 @@ CASES = {
         sample=SAMPLE,
         gradient_of=("student_features",),
     ),
+    "crd, classes of other sizes": LossCase(
+        ContrastiveRepresentationDistillation(dimensions=8, num_negatives=3),
+        crd,
+        sample=UNEQUAL,
+        gradient_of=("student_features",),
+    ),
     "info_nce": LossCase(
-        InfoNce(dimensions=8), info_nce, sample=SAMPLE, repeatable=False, gradient_of=("student_features",)
+        InfoNce(dimensions=8),
+        info_nce,
+        sample=SAMPLE,
+        repeated=lambda value: value + np.log(2),  # as many scores again in every denominator
+        gradient_of=("student_features",),
     ),
 }

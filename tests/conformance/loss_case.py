@@ -74,6 +74,20 @@ def with_features(*shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> Sample:
     return replace(SAMPLE, student_features=tuple(student), teacher_features=tuple(teacher))
 
 
+def as_bfloat16(sample: Sample) -> Sample:
+    """Return the sample with features that bfloat16 holds exactly, as networks under autocast give them."""
+    student, teacher = (
+        tuple(array(torch.tensor(feature).bfloat16().double()) for feature in features)
+        for features in (sample.student_features, sample.teacher_features)
+    )
+    return replace(sample, student_features=student, teacher_features=teacher)
+
+
+def unchanged(value: float) -> float:
+    """Return the value: that of a mean over the batch."""
+    return value
+
+
 @dataclass(frozen=True)
 class LossCase:
     """A loss with its value on a sample."""
@@ -82,16 +96,19 @@ class LossCase:
     expected: Callable[[Sample, Term], float]
     """The value in NumPy or closed form; the built term is given for the values of its trained parts."""
     sample: Sample = SAMPLE
-    zero: Sample | None = None
-    """A sample on which the term is zero by theory, and so is its gradient; None where there is none."""
-    repeatable: bool = True
-    """Whether a batch twice over has the same value; where not, the loss's docstring says so."""
+    zero: Sample | Callable[[Term], Sample] | None = None
+    """A sample on which the term is zero by theory, and so is its gradient; may depend on trained parts; None where
+    there is none."""
+    repeated: Callable[[float], float] = unchanged
+    """Gives the value of a batch twice over from that of the batch, by theory; the loss's docstring says it, too."""
     tolerance: float = 1e-9
     """Relative; both sides compute in float64."""
     gradient_of: tuple[str, ...] = field(default=("student",))
     """What the term's gradient reaches: student, student_features."""
     taken_as_given: tuple[int, ...] = ()
     """Places of student features that teach others: the value depends on them, the gradient does not reach them."""
+    taught_apart: tuple[str, ...] = ()
+    """Beginnings of names of trained parts that learn by a loss of their own: their gradient is not the value's."""
 
 
 def softmax(z: np.ndarray) -> np.ndarray:

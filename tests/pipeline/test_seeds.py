@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.chain import distill, teach
+from pipeline.chain import distill, synthesize, teach
 from pipeline.cli import run as run_command
+from pipeline.errors import RecipeError
 from pipeline.models import build_model
-from pipeline.models.trained import save_weights
+from pipeline.models.trained import TrainedModel, save_weights
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.run import Missing, Run, open_plan, open_run
+from pipeline.run import Missing, Run, Stages, open_plan, open_run
 from pipeline.seeds import distill_seeds, spread_of
+from targets.errors import EdgeproofError
 
 RECIPE = """
 name = "tiny"
@@ -55,6 +57,11 @@ def recipe_path(tmp_path: Path) -> Path:
 
 def make_run(folder: Path) -> Run:
     return open_run(Console(quiet=True), folder)
+
+
+def learn(recipe: Recipe, stages: Stages) -> TrainedModel:
+    teachers = teach(recipe, stages)
+    return distill(recipe, teachers, synthesize(recipe, teachers[0], stages), stages)
 
 
 def test_students_differ_by_seed_alone_and_the_teacher_is_paid_once(recipe_path: Path, tmp_path: Path) -> None:
@@ -110,14 +117,46 @@ def test_every_scheme_trains_what_it_planned(
 ) -> None:
     recipe: Recipe = load_recipe(recipe_path, overrides)
     plan = open_plan(tmp_path / "build")
-    assert isinstance(distill(recipe, teach(recipe, plan), plan).checkpoint, Missing)
+    assert isinstance(learn(recipe, plan).checkpoint, Missing)
     assert [stage.name for stage in plan.stages] == trained
     run = make_run(tmp_path / "build")
-    student = distill(recipe, teach(recipe, run), run)
+    student = learn(recipe, run)
     assert [stage.name for stage in run.stages] == trained
     assert student.checkpoint.classes == tuple("0123456789")
     after = open_plan(tmp_path / "build")
-    assert distill(recipe, teach(recipe, after), after).checkpoint == student.checkpoint
+    assert learn(recipe, after).checkpoint == student.checkpoint
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ('distillation.losses=[{kind="fitnet",student_layers=["stage:9"]}]', r"stage:1 to stage:3, or stage:last; got"),
+        ('distillation.losses=[{kind="ensemble_kd",teacher_weights=[1.0,2.0]}]', r"one weight a teacher, 1; got 2"),
+        ("task.student_sees={shrink=3,normalization={mean=[0.3],std=[0.3]}}", r"expected sides that 3 divides"),
+        (
+            'distillation.assistants=[{model={kind="./nothing.py:Model"}}]',
+            r"the file of './nothing.py' not found|nothing.py",
+        ),
+    ],
+    ids=["layer", "weights", "shrink", "assistant"],
+)
+def test_what_cannot_be_trained_is_refused_before_the_teacher_is(
+    recipe_path: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    run = make_run(tmp_path / "build")
+    with pytest.raises(EdgeproofError, match=message):
+        distill_seeds(load_recipe(recipe_path, (override,)), 1, run)
+    assert run.stages == []
+
+
+def test_teachers_of_other_classes_than_the_first_are_refused(recipe_path: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "eight.safetensors"
+    eight_classes(load_recipe(recipe_path), weights)
+    more = f'more_teachers=[{{model={{kind="resnet",width=8}},checkpoint="{weights}",num_classes=8}}]'
+    recipe = load_recipe(recipe_path, (more,))
+    run = make_run(tmp_path / "build")
+    with pytest.raises(RecipeError, match=r"more_teachers\[0\]: expected the first teacher's 10 classes.*; got 8"):
+        learn(recipe, run)
 
 
 def test_a_teacher_of_the_first_classes_teaches_them_alone(recipe_path: Path, tmp_path: Path) -> None:
@@ -130,7 +169,7 @@ def test_a_teacher_of_the_first_classes_teaches_them_alone(recipe_path: Path, tm
     recipe = load_recipe(recipe_path, (teacher, lwf))
     teachers = teach(recipe, run)
     assert len(teachers[0].checkpoint.classes) == 8
-    assert len(distill(recipe, teachers, run).checkpoint.classes) == 10
+    assert len(distill(recipe, teachers, None, run).checkpoint.classes) == 10
 
 
 def eight_classes(recipe: Recipe, path: Path) -> None:

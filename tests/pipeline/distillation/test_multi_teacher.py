@@ -36,7 +36,7 @@ def test_the_mean_of_the_logits_is_another_teacher() -> None:
 def test_weights_for_another_number_of_teachers_are_refused() -> None:
     loss = EnsembleDistillation(teacher_weights=(0.5, 0.5))
     with pytest.raises(RecipeError, match=r"one weight a teacher, 3; got 2: \[0.5, 0.5\]"):
-        loss(draw_batch(num_teachers=3))
+        loss.build(replace(make_given(5), num_teachers=3))
 
 
 def test_weights_that_are_all_zero_are_refused_before_the_first_step() -> None:

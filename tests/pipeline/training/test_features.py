@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import RecipeError
 from pipeline.models.resnet import ResNet
-from pipeline.training.features import resolve_layers, shapes_of, with_features
+from pipeline.training.features import resolve_layers, shapes_of, stages_of, with_features
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -68,6 +68,97 @@ def test_containers_are_layers_too() -> None:
     network = ResNet(depth=8, width=4).build(3, 10).eval()
     _, (stage, last) = with_features(network, ("layer2", "layer2.0.relu2"), who="test")(IMAGES)
     assert torch.equal(stage, last)
+
+
+class Alias(nn.Module):
+    """An activation that works in place on memory that has another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.same, self.act = nn.Conv2d(3, 4, 3), nn.Identity(), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.act(self.same(self.conv(x))).mean((2, 3))
+        return logits
+
+
+def test_a_feature_is_safe_from_what_works_in_place_under_another_name() -> None:
+    network = Alias()
+    _, (feature,) = with_features(network, ("conv",), who="test")(IMAGES)
+    torch.testing.assert_close(feature, F.conv2d(IMAGES, network.conv.weight, network.conv.bias))
+
+
+class Drops(nn.Module):
+    """Leaves its middle out at random, by a number drawn in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.training and torch.rand(1).item() < 0.5:
+            y = y * 0
+        return y.mean((2, 3))
+
+
+def test_what_a_forward_draws_is_not_frozen() -> None:
+    network = with_features(Drops().train(), ("conv",), who="test")
+    torch.manual_seed(0)
+    assert len({network(IMAGES)[0].sum().item() for _ in range(20)}) == 2
+
+
+class Checks(nn.Module):
+    """Looks at what it is given, as many networks do; a graph cannot."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.conv, self.error = nn.Conv2d(3, 4, 3), error
+
+    def forward(self, *, x: Tensor | None = None, images: Tensor | None = None) -> Tensor:
+        return self.conv(input=x).mean((2, 3)) if x is not None else torch.zeros(0)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.inner = Checks(error)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise self.inner.error("expected a tensor")
+        result: Tensor = self.inner(x=x)
+        return result
+
+
+@pytest.mark.parametrize("error", [AssertionError, ValueError, KeyError, AttributeError])
+def test_a_network_that_checks_its_input_is_read_through_hooks(error: type[Exception]) -> None:
+    network = Wrapped(error)
+    logits, (entered, left) = with_features(network, ("inner.conv:input", "inner.conv"), who="test")(IMAGES)
+    assert torch.equal(entered, IMAGES)
+    torch.testing.assert_close(left.mean((2, 3)), logits)
+
+
+@pytest.mark.parametrize("stages", [4, [2, 2, 6, 2], ("nowhere",), nn.ModuleList()])
+def test_what_else_networks_call_stages_is_not_taken_for_layers(stages: object) -> None:
+    network = Alias()
+    network.stages = stages
+    assert stages_of(network) == ()
+
+
+def test_stages_may_be_those_of_the_class() -> None:
+    class Named(Alias):
+        stages = ("act",)
+
+    assert stages_of(Named()) == ("act",)
+
+
+def test_a_batch_norm_that_its_author_froze_stays_frozen() -> None:
+    network = ResNet(depth=8, width=4).build(3, 10)
+    network.bn1.eval()
+    shapes_of(network, IMAGES, layers=("layer1.0.relu2",), who="test")
+    assert network.training
+    assert not network.bn1.training
 
 
 def test_features_compile_in_one_graph() -> None:

@@ -157,6 +157,68 @@ def test_what_a_loss_trains_is_resumed_and_left_behind(
     assert state_of(whole.path).keys() == MODEL.build(2, 4).state_dict().keys()  # the student leaves alone
 
 
+def test_ranges_move_whatever_else_is_read_of_the_student(
+    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path
+) -> None:
+    schedule = SCHEDULE.model_copy(update={"epochs": 2, "learning_rate": 0.01})
+
+    def scales(epochs: int, losses: tuple[AnyLoss, ...]) -> list[Tensor]:
+        folder = make_folder(tmp_path / f"{epochs}-{len(losses)}")
+        path = train_quantized(
+            folder,
+            task,
+            teacher,
+            schedule.model_copy(update={"epochs": epochs}),
+            Teaching((teacher,), losses, OutputsFolder(tmp_path / "outputs")),
+            calibration=Calibration(samples=10),
+            scheme=Scheme(),
+        ).path
+        return [value for name, value in sorted(state_of(path).items()) if name.endswith("scale")]
+
+    calibrated = scales(0, ())
+    trained = scales(2, (CrossEntropy(), SRD()))
+    assert len(calibrated) > 5
+    assert sum(not torch.equal(a, b) for a, b in zip(calibrated, trained, strict=True)) > len(calibrated) / 2
+
+
+def test_a_student_with_one_layer_under_two_names_is_trained_and_resumed(tmp_path: Path) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(128, 4)
+            self.all = nn.Sequential(nn.Flatten(), self.first)
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.all(x)
+            return result
+
+    assert train(Twice(), tmp_path, SCHEDULE, objective_of(cross_entropy=CrossEntropy())).epochs == 3
+    again = train(Twice(), tmp_path, SCHEDULE, objective_of(x=lambda batch: pytest.fail("trained again")))
+    assert again.epochs == 3
+
+
+def test_an_auxiliary_output_in_training_is_refused(tmp_path: Path) -> None:
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(128, 4)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.linear(x.flatten(1)), x
+
+    with pytest.raises(RecipeError, match=r"Auxiliary: expected logits \[B, K\] in training .*; got a tuple"):
+        train(Auxiliary(), tmp_path, SCHEDULE, objective_of(cross_entropy=CrossEntropy()))
+
+
+def test_a_quantized_student_has_no_untrained_peer(
+    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path
+) -> None:
+    teaching = Teaching((teacher,), (DeepMutualLearning(),), OutputsFolder(tmp_path / "outputs"))
+    folder = make_folder(tmp_path / "quantized")
+    with pytest.raises(RecipeError, match=r"dml: expected a loss for a student that is trained already"):
+        train_quantized(folder, task, teacher, SCHEDULE, teaching, calibration=Calibration(), scheme=Scheme())
+
+
 def test_the_moving_average_is_what_ships(tmp_path: Path) -> None:
     """With a decay near zero it is the last weights; with one near 1 it hardly left the first."""
 

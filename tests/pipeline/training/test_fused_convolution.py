@@ -16,6 +16,7 @@ from pipeline.training.fused_convolution import FusedConvolution, fuse_convoluti
 from pipeline.training.layout import UNTRACEABLE, fold_batch_norm, to_channels_last
 
 IMAGES = make_images(3)
+HAS_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def fused(network: nn.Module, layers: tuple[str, ...] = ()) -> fx.GraphModule:
@@ -23,6 +24,7 @@ def fused(network: nn.Module, layers: tuple[str, ...] = ()) -> fx.GraphModule:
     assert isinstance(traced, fx.GraphModule)
     fold_batch_norm(traced)
     fuse_convolutions(traced)
+    to_channels_last(traced)
     return traced
 
 
@@ -42,6 +44,22 @@ class Overwritten(nn.Module):
         x = self.stem(x)
         y = self.main(x)
         logits: Tensor = self.linear(F.relu(y + self.inplace(x)).mean((2, 3)))
+        return logits
+
+
+class OverwrittenByASum(nn.Module):
+    """What the convolution has read is added to another one before, whose sum takes its memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.main, self.side = (nn.Conv2d(4, 4, 3, 1, 1) for _ in range(3))
+        self.linear = nn.Linear(4, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)
+        y = self.main(x)
+        shallow = F.relu(self.side(images) + x)
+        logits: Tensor = self.linear(F.relu(y + shallow).mean((2, 3)))
         return logits
 
 
@@ -73,7 +91,7 @@ class ReadByItself(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("kind", [*NETWORKS, Overwritten, ReadAgain, ReadByItself])
+@pytest.mark.parametrize("kind", [*NETWORKS, Overwritten, OverwrittenByASum, ReadAgain, ReadByItself])
 def test_a_fused_network_gives_the_same_logits(kind: type[nn.Module]) -> None:
     network = make_network(kind)
     try:
@@ -100,7 +118,7 @@ def test_features_are_those_of_the_plain_network() -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 in oneDNN")
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16 in oneDNN")
 def test_bfloat16_strays_no_further_from_float32_than_the_plain_network() -> None:
     network = ResNet(depth=20, width=8).build(3, 10).eval()
     images = torch.randn(16, 3, 32, 32)
@@ -121,6 +139,25 @@ def test_where_onednn_does_not_reach_the_plain_layers_are_called() -> None:
         layer.to(image.dtype)
         torch.testing.assert_close(layer(image, image[:1]), F.relu(layer.convolution(image) + image[:1]))
     assert layer(IMAGES).requires_grad
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16 in oneDNN")
+@pytest.mark.parametrize("may_overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("groups", "lost"), [(2, ()), (4, ()), (1, ("x",)), (1, ("other",)), (1, ("x", "other")), (4, ("x", "other"))]
+)
+def test_bfloat16_sums_of_groups_or_without_channels_last_are_the_plain_ones(
+    groups: int, lost: tuple[str, ...], may_overwrite: bool
+) -> None:
+    layer = FusedConvolution(nn.Conv2d(4, 4, 3, padding=1, groups=groups)).bfloat16()
+    x, other = (
+        image.bfloat16().contiguous(memory_format=torch.contiguous_format if name in lost else torch.channels_last)
+        for name, image in (("x", make_images(3)), ("other", torch.ones(3, 4, 8, 8)))
+    )
+    with torch.inference_mode():
+        expected = F.relu(layer.convolution(x) + other)
+        assert torch.equal(layer(x, other, may_overwrite), expected)
+        torch.testing.assert_close(layer(x), F.relu(layer.convolution(x)))  # no sum: oneDNN knows groups and layouts
 
 
 def test_new_weights_or_sizes_are_not_met_with_the_old_ones() -> None:

@@ -11,7 +11,7 @@ from pipeline.distillation.loss import Batch
 from pipeline.distillation.response import KnowledgeDistillation
 from pipeline.errors import RecipeError
 from pipeline.models.resnet import ResNet
-from pipeline.training.objective import Networks, build_objective, weight_at
+from pipeline.training.objective import Networks, Objective, PlacedTerm, build_objective, weight_at
 
 EXAMPLE = torch.zeros(1, 3, 16, 16)
 
@@ -48,6 +48,19 @@ def test_terms_get_the_layers_that_they_asked_for_and_no_others() -> None:
     assert objective.teacher_layers == ("layer2.1.relu2", "layer1.1.relu2", "layer3.1.relu2")
     assert not objective.pooled
     assert {name.split(".")[1] for name, _ in objective.named_parameters()} == {"fitnet"}
+
+
+def test_a_term_that_is_no_scalar_is_named() -> None:
+    objective = Objective({"mine": PlacedTerm(CrossEntropy(), lambda batch: batch.student.sum(dim=1))}, epochs=1)
+    with pytest.raises(
+        RecipeError, match=r"losses: mine: expected a scalar, the mean over the batch; got a tensor \[6\]"
+    ):
+        objective(Batch(torch.randn(6, 10), None, torch.arange(6)), 0.0)
+
+
+def test_a_warm_up_that_never_ends_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    build_objective((CrossEntropy(warmup_epochs=20.0),), networks(None), epochs=5)
+    assert "its weight warms up over 20 epochs, but training has 5" in caplog.text
 
 
 def test_a_loss_that_wants_a_teacher_or_a_layer_says_what_is_missing() -> None:

@@ -241,6 +241,28 @@ def test_means_of_features_have_a_table_of_their_own(images: ViewedImages, tmp_p
     assert (means - feature.mean((2, 3))).abs().max() < 0.05 * feature.std()
 
 
+class Float32Inside(nn.Module):
+    """A teacher that normalizes in float32, whatever comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.linear = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.linear(self.norm(self.conv(x).float()).mean((2, 3)))
+        return result
+
+
+def test_a_teacher_that_goes_back_to_float32_on_its_way_teaches(images: ViewedImages, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = Float32Inside().eval()
+    schedule = ViewSchedule(VIEWS, len(images), seed=0)
+    (kept,) = make_outputs(tmp_path, teacher, images).column(0)
+    with torch.no_grad():
+        precise = teacher(images.batch(torch.arange(len(images)), schedule.column(0).views))
+    assert (kept - precise).abs().max() < 0.05 * precise.std()
+
+
 def test_a_teacher_that_overflows_says_so(images: ViewedImages, tmp_path: Path) -> None:
     teacher = Counting()
     teacher.factor.data.fill_(1e6)
