@@ -69,30 +69,24 @@ def test_the_value_is_that_of_the_formula(case: LossCase) -> None:
 
 def test_the_gradient_is_that_of_finite_differences(case: LossCase) -> None:
     batch = case.sample.batch()
-    reached = [tensor for tensor, is_reached in of_student(case, batch) if is_reached]
-    inputs = {f"input {place}": tensor for place, tensor in enumerate(reached)}
     term = built(case)
-    value = term(batch)  # some fix by their first batch what is a constant from there on
-    assert value.requires_grad
+    assert term(batch).requires_grad  # and some fix by their first batch what is a constant from there on
     parts = dict(term.named_parameters()) if isinstance(term, nn.Module) else {}
-    parts = {name: part for name, part in parts.items() if not name.startswith(case.taught_apart or ("-",))}
-    state = term.state_dict() if isinstance(term, nn.Module) else {}
+    parts = {name: part for name, part in parts.items() if not name.startswith(case.taught_apart)}
+    state = {**term.state_dict()} if isinstance(term, nn.Module) else {}
+    checked = [*(tensor for tensor, is_reached in of_student(case, batch) if is_reached), *parts.values()]
 
     def of(*tensors: Tensor) -> Tensor:
-        given = dict(zip([*inputs, *parts], tensors, strict=True))
-        replaced = {id(inputs[name]): tensor for name, tensor in given.items() if name in inputs}
-        own = replace(
-            batch,
-            student=replaced.get(id(batch.student), batch.student),
-            student_features=tuple(replaced.get(id(feature), feature) for feature in batch.student_features),
-        )
+        new = {id(old): tensor for old, tensor in zip(checked, tensors, strict=True)}
+        features = tuple(new.get(id(feature), feature) for feature in batch.student_features)
+        own = replace(batch, student=new.get(id(batch.student), batch.student), student_features=features)
         if not isinstance(term, nn.Module):
             return term(own)
-        fresh = {name: kept.clone() for name, kept in state.items()}  # what it keeps of batches is no part of it
-        found: Tensor = functional_call(term, fresh | {name: given[name] for name in parts}, (own,))
-        return found
+        fresh = {name: value.clone() for name, value in state.items()}  # what it keeps of batches is no part of it
+        trained = {name: new[id(part)] for name, part in parts.items()}
+        value: Tensor = functional_call(term, fresh | trained, (own,))
+        return value
 
-    checked = (*inputs.values(), *parts.values())
     assert torch.autograd.gradcheck(of, checked, eps=1e-6, atol=1e-6, rtol=1e-4)
 
 
