@@ -23,12 +23,16 @@ def expect_statistics(kind: str, maps: Tensor) -> None:
     Raises:
         RecipeError: there is one.
     """
-    _expect_two(kind, maps.shape[0] * maps.shape[2:].numel(), "values a channel in the batch of a process, to norm by")
+    _expect_two(
+        kind,
+        maps.shape[0] * maps.shape[2:].numel(),
+        "values a channel in the batch of each process, for its batch statistics",
+    )
 
 
 def _expect_two(kind: str, num: int, what: str) -> None:
     if num < 2:
         raise RecipeError(
             f"losses: {kind}: expected at least 2 {what}; got {num}. "
-            "Set the schedule's batch_size to at least 2 images for each process, or drop the loss"
+            "Set batch_size to at least 2 images for each process, or drop the loss"
         )

@@ -69,6 +69,21 @@ def test_samples_that_are_equal_or_dead_give_finite_gradients(
 
 
 @pytest.mark.parametrize("loss", [RKD, SP], ids=["rkd", "sp"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e10])
+def test_scale_is_not_seen_however_small_the_features(
+    loss: RelationalKnowledgeDistillation | SimilarityPreserving, scale: float
+) -> None:
+    student, teacher = drawn(5, 4).float(), drawn(5, 3, seed=1).float()
+    results = []
+    for factor in (1, scale):
+        scaled = (student * factor).requires_grad_()
+        value = loss(batch_of(scaled, teacher * factor))
+        (gradient,) = torch.autograd.grad(value, scaled)
+        results.append((value.detach(), gradient * factor))  # of f(x / s) it is that of f over s
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [RKD, SP], ids=["rkd", "sp"])
 def test_two_processes_see_the_relations_of_the_whole_batch(
     loss: RelationalKnowledgeDistillation | SimilarityPreserving,
 ) -> None:
