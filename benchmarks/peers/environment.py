@@ -1,5 +1,6 @@
 """The peers' own virtual environment: this project's stays as it is."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ def peer_python(folder: Path, requirements: Path) -> Path:
         print(f"installing {requirements.name} into {folder} (once)", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         install = ["-m", "pip", "install", "--quiet", "-r", str(requirements)]
-        if subprocess.run([str(python), *install], check=False).returncode:
+        alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        if subprocess.run([str(python), *install], env=alone, check=False).returncode:
             sys.exit(f"{folder}: pip could not install {requirements}, see above")
         stamp.write_text(wanted)
     return python

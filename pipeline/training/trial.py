@@ -1,5 +1,6 @@
 """Losses built for untrained networks: what does not fit is told before anything is trained."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -62,4 +63,8 @@ def try_losses(task: AnyTask, planned: Planned) -> None:
             same_architecture=bool(teachers) and planned.teachers[0][0].kind == planned.student.kind,
             num_teachers=max(1, len(teachers)),
         )
-        build_objective(planned.losses, networks, planned.epochs)
+        logging.disable(logging.WARNING)  # the training itself will warn
+        try:
+            build_objective(planned.losses, networks, planned.epochs)
+        finally:
+            logging.disable(logging.NOTSET)
