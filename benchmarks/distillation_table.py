@@ -71,11 +71,7 @@ def main() -> int:
     group, console = GROUPS[options.group], Console(highlight=False)
     epochs, num_seeds = options.epochs or group.epochs, options.seeds or group.seeds
     wanted = {name.strip().casefold() for name in options.only.split(",")} if options.only else None
-    base = load_recipe(RECIPE)
-    try:
-        base.task.data.fingerprint()
-    except DataError as error:
-        console.print(f"skipped: {error}")
+    if (base := recipe_with_data(console)) is None:
         return 0
     stages: Run | Plan = open_plan(BUILD) if options.show else open_run(console, BUILD)
     rows: dict[str, list[Finished]] = {}
@@ -88,6 +84,17 @@ def main() -> int:
     title = f"ResNet-{options.depth}, {group.images or 'all'} training images, {epochs} epochs"
     publish(console, title, options.group, options.depth, rows)
     return 0
+
+
+def recipe_with_data(console: Console) -> Recipe | None:
+    """Return the recipe; None, saying why, where its data is not there."""
+    recipe = load_recipe(RECIPE)
+    try:
+        recipe.task.data.fingerprint()
+    except DataError as error:
+        console.print(f"skipped: {error}")
+        return None
+    return recipe
 
 
 def varied(base: Recipe, method: Method, *, depth: int, images: int | None, epochs: int, seed: int) -> Recipe:

@@ -14,13 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.distillation_methods import FULL
-from benchmarks.distillation_table import BUILD, RECIPE, varied
+from benchmarks.distillation_table import BUILD, recipe_with_data, varied
 from calibration.scheme import Scheme
 from pipeline.chain import distill, teach
 from pipeline.distillation.response import KnowledgeDistillation
-from pipeline.errors import DataError
 from pipeline.models.trained import TrainedModel
-from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe import Recipe
 from pipeline.run import Run, open_run
 from pipeline.seeds import accuracy_on_test
 from pipeline.stages.calibrate_student import calibrate_student
@@ -39,11 +38,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
     console = Console(highlight=False)
-    base = load_recipe(RECIPE)
-    try:
-        base.task.data.fingerprint()
-    except DataError as error:
-        console.print(f"skipped: {error}")
+    if (base := recipe_with_data(console)) is None:
         return 0
     kd = next(method for method in FULL if method.name == "KD")
     recipe = varied(base, kd, depth=8, images=options.images, epochs=5, seed=0)

@@ -17,11 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.distillation_methods import FULL
-from benchmarks.distillation_table import RECIPE, varied
+from benchmarks.distillation_table import recipe_with_data, varied
 from pipeline.chain import distill, teach
-from pipeline.errors import DataError
 from pipeline.models.resnet import ResNet
-from pipeline.recipe import load_recipe
 from pipeline.run import open_run
 
 STUDENTS = (ResNet(depth=8, width=16), ResNet(depth=8, width=8), ResNet(depth=8, width=24), ResNet(depth=14), ResNet())
@@ -35,11 +33,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
     console = Console(highlight=False)
-    base = load_recipe(RECIPE)
-    try:
-        base.task.data.fingerprint()
-    except DataError as error:
-        console.print(f"skipped: {error}")
+    if (base := recipe_with_data(console)) is None:
         return 0
     shutil.rmtree(BUILD, ignore_errors=True)
     run = open_run(console, BUILD)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from pipeline.artifacts import Checkpoint, SyntheticImages
 from pipeline.models import AnyModel
 from pipeline.progress import OnProgress, say_nothing
@@ -11,7 +9,7 @@ from pipeline.tasks import AnyTask
 from pipeline.tasks.synthetic import dataset_of
 from pipeline.training.fit import OnMetrics, ignore_metrics
 from pipeline.training.schedule import TrainingSchedule
-from pipeline.training.student_run import Teaching, build_network, run_training, save_checkpoint
+from pipeline.training.student_run import Teaching, train_from_nothing
 
 STAGE_VERSION = 2
 TOOLCHAIN = ("torch", "numpy")
@@ -35,21 +33,15 @@ def distill_student(
         RecipeError: a loss wants a teacher and there is none, or the user's own model or loss does not fit.
         TrainingDiverged: the loss is no longer finite.
     """
-    dataset = dataset_of(images, task.load()) if images else task.load()
-    own = task.for_student().load()
-    torch.manual_seed(training.seed)
-    network = build_network(model, own)
-    result = run_training(
-        network,
+    whole = dataset_of(images, task.load()) if images else task.load()
+    return train_from_nothing(
+        out_dir,
         task,
-        dataset,
+        model,
         training,
         teaching,
-        kind=model.kind,
-        new_student=lambda: build_network(model, own),
+        whole=whole,
         name="distill_student",
-        out_dir=out_dir,
         on_progress=on_progress,
         on_metrics=on_metrics,
     )
-    return save_checkpoint(out_dir, network, own, result, schedule=training, teaching=teaching)

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from pipeline.artifacts import Checkpoint
 from pipeline.distillation.labels import CrossEntropy
 from pipeline.models import AnyModel
@@ -12,7 +10,7 @@ from pipeline.tasks import AnyTask
 from pipeline.training.fit import OnMetrics, ignore_metrics
 from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.schedule import TrainingSchedule
-from pipeline.training.student_run import Teaching, build_network, run_training, save_checkpoint
+from pipeline.training.student_run import Teaching, train_from_nothing
 
 STAGE_VERSION = 2
 TOOLCHAIN = ("torch", "numpy")
@@ -34,21 +32,14 @@ def train_teacher(
         TrainingDiverged: the loss is no longer finite.
     """
     task = task.for_teacher()
-    dataset = task.load()
-    torch.manual_seed(training.seed)
-    network = build_network(model, dataset)
-    teaching = Teaching(teachers=(), losses=(CrossEntropy(),), outputs=OutputsFolder(out_dir))
-    result = run_training(
-        network,
+    return train_from_nothing(
+        out_dir,
         task,
-        dataset,
+        model,
         training,
-        teaching,
-        kind=model.kind,
-        new_student=lambda: build_network(model, dataset),
+        Teaching(teachers=(), losses=(CrossEntropy(),), outputs=OutputsFolder(out_dir)),
+        whole=task.load(),
         name="train_teacher",
-        out_dir=out_dir,
         on_progress=on_progress,
         on_metrics=on_metrics,
     )
-    return save_checkpoint(out_dir, network, dataset, result, schedule=training, teaching=teaching)

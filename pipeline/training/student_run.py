@@ -84,6 +84,38 @@ def build_calibrated(
     return network
 
 
+def train_from_nothing(
+    out_dir: Path,
+    task: AnyTask,
+    model: AnyModel,
+    training: TrainingSchedule,
+    teaching: Teaching,
+    *,
+    whole: Dataset,
+    name: str,
+    on_progress: OnProgress,
+    on_metrics: OnMetrics,
+) -> Checkpoint:
+    """Build `model` for what the student sees of `whole`, train it and keep it. Raises as its parts do."""
+    own = task.for_student().load()
+    torch.manual_seed(training.seed)
+    network = build_network(model, own)
+    result = run_training(
+        network,
+        task,
+        whole,
+        training,
+        teaching,
+        kind=model.kind,
+        new_student=lambda: build_network(model, own),
+        name=name,
+        out_dir=out_dir,
+        on_progress=on_progress,
+        on_metrics=on_metrics,
+    )
+    return save_checkpoint(out_dir, network, own, result, schedule=training, teaching=teaching)
+
+
 def run_training(
     model: nn.Module,
     task: AnyTask,
