@@ -29,7 +29,7 @@ class LearningWithoutForgetting(LossPart):
         formula="KL(softmax(z_t / T) || softmax(z_s[:K_old] / T))",
         source="Li and Hoiem 2016, arXiv 1606.09282",
         cost="1",
-        use="new classes without the old images: start from the old model, beside cross-entropy of weight 1",
+        use="new classes beside those of an old model, which teaches its own; beside cross-entropy of weight 1",
     )
 
     kind: Literal["lwf"] = "lwf"
