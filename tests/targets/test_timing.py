@@ -32,7 +32,7 @@ def test_sampling_stops_at_its_time_limit_with_one_sample_at_least() -> None:
 
 def test_the_garbage_collector_rests_while_sampling_and_works_again_after() -> None:
     seen = []
-    sample_latency(lambda: seen.append(gc.isenabled()), 3, max_seconds=1)
+    sample_latency(lambda: seen.append(gc.isenabled()), 3, max_seconds=60)
     assert seen == [False] * 3
     assert gc.isenabled()
 
