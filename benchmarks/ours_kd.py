@@ -95,7 +95,7 @@ class Distillation:
         networks = Networks(
             student=self._student,
             student_example=example,
-            teacher=self._teacher,
+            teachers=(self._teacher,),
             teacher_example=example,
             labels=self._labels,
             num_classes=10,

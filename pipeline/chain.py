@@ -27,7 +27,7 @@ from pipeline.stages.synthesize_images import synthesize_images
 from pipeline.stages.train_quantized import train_quantized
 from pipeline.stages.train_teacher import train_teacher
 from pipeline.training.student_run import Teaching
-from pipeline.training.trial import Planned, try_losses
+from pipeline.trials import check_losses
 from pipeline.user_files import find_file
 from targets.devices.device import open_device
 
@@ -98,25 +98,6 @@ def probe(deployment: Deployment, work: Path) -> Site:
     """
     device = open_device(deployment.device, work)
     return Site(device, device.probe(deployment.target))
-
-
-def check_losses(recipe: Recipe, deployment: Deployment | None = None) -> None:
-    """Build every loss for untrained networks, before anything is trained.
-
-    Raises:
-        RecipeError: a loss does not fit its networks, or names a layer that is not there.
-    """
-    distillation, quantization = recipe.distillation, recipe.quantization
-    teachers = tuple((teacher.model, teacher.num_classes) for teacher in (recipe.teacher, *recipe.more_teachers))
-    trainings, taught_by = [], teachers
-    for model in (*(each.model for each in distillation.assistants), recipe.student.model):
-        trainings.append(Planned(model, taught_by, distillation.losses, distillation.training.epochs))
-        taught_by = ((model, None),)
-    if deployment is not None and deployment.precision == "int8" and quantization is not None:
-        epochs, scheme = quantization.training.epochs, deployment.target.scheme
-        trainings.append(Planned(recipe.student.model, teachers, quantization.losses, epochs, scheme))
-    for training in trainings:
-        try_losses(recipe.task, training)
 
 
 def will_train(recipe: Recipe, deployment: Deployment, build: Path) -> bool:

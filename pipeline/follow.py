@@ -77,7 +77,10 @@ def follow(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "stage"
         unfinished = store.unfinished(stage, *args, **kwargs)
-        shutil.copytree(unfinished, folder) if unfinished.is_dir() else folder.mkdir()
+        if unfinished.is_dir():
+            shutil.copytree(unfinished, folder)
+        else:
+            folder.mkdir()
         stage(folder, *args, **kwargs)
     while (found := store.lookup(stage, *args, **kwargs)).artifact is None:
         time.sleep(POLL_SECONDS)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import safetensors.numpy
 
-from pipeline.chain import check_losses, distill, synthesize, teach
+from pipeline.chain import distill, synthesize, teach
 from pipeline.models.trained import TrainedModel
 from pipeline.recipe import Recipe
 from pipeline.run import Run
 from pipeline.stages.predict import predict
 from pipeline.tasks import AnyTask
+from pipeline.trials import check_losses
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class Given:
     """Gives another untrained network like the student."""
     same_architecture: bool
     """Whether student and teacher are networks of one kind."""
-    num_teachers: int = 1
+    num_teachers: int
 
 
 Term = Callable[[Batch], Tensor]
@@ -120,6 +120,16 @@ class Loss(Protocol):
     @property
     def weight(self) -> float:
         """Factor of the term in the sum."""
+        ...
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Epochs in which the factor grows linearly from 0."""
+        ...
+
+    @property
+    def decay(self) -> str:
+        """How the factor falls to zero from there: none, linear or cosine."""
         ...
 
     @property

@@ -21,7 +21,7 @@ from pipeline.training.layout import UNTRACEABLE
 INPUT = ":input"
 STAGE = "stage:"
 SHOWN = 12
-IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv", "iand", "ior", "relu_"}
+IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv", "iand", "ior"}
 
 Features = tuple[Tensor, ...]
 
@@ -201,8 +201,7 @@ def _candidates(name: str, names: list[str]) -> str:
     return f"{meant}; its layers are {', '.join(names[:SHOWN])}{more}"
 
 
-def _never_called(layer: str, called: list[str], who: str) -> RecipeError:
-    names = [name for name in called if not name.endswith(INPUT)]
+def _never_called(layer: str, names: list[str], who: str) -> RecipeError:
     return RecipeError(
         f"{who}: layer {layer!r} is there, but the network's forward never calls it{_candidates(layer, names)}"
     )

@@ -99,11 +99,7 @@ def fit(
     """
     keep_freed_memory()
     fabric = make_fabric(schedule)
-    if schedule.batch_size % fabric.world_size:
-        raise RecipeError(
-            f"{name}: batch_size: expected a multiple of the {fabric.world_size} processes that share it; "
-            f"got {schedule.batch_size}"
-        )
+    _require_shareable(schedule.batch_size, fabric.world_size, name)
     model = to_channels_last(model.to(fabric.device)).train()
     objective = objective.to(fabric.device).train()
     average = make_average(model, schedule)
@@ -122,11 +118,7 @@ def fit(
                 if average:
                     average.update_parameters(model)
         except _NotFiniteError as error:
-            kept = f"the state after epoch {epoch} is kept in {resume}" if epoch else "nothing was trained before it"
-            raise TrainingDiverged(
-                f"{name}: epoch {epoch + 1}, batch {error.step + 1}: expected a finite loss; got {error.terms} at "
-                f"learning rate {error.rate:.3g}; {kept}. Lower learning_rate, set clip_norm, or lengthen warmup_epochs"
-            ) from None
+            raise _diverged(name, epoch, error, resume) from None
         accuracy = validate(judged)
         metrics = {
             "epoch": epoch,
@@ -147,6 +139,21 @@ def fit(
         model.load_state_dict(average.module.state_dict())
     last = history[-1] if history else validate(model)
     return FitResult(schedule.epochs, last, max(history, default=last))
+
+
+def _require_shareable(batch_size: int, num_processes: int, name: str) -> None:
+    if batch_size % num_processes:
+        raise RecipeError(
+            f"{name}: batch_size: expected a multiple of the {num_processes} processes that share it; got {batch_size}"
+        )
+
+
+def _diverged(name: str, epoch: int, error: "_NotFiniteError", resume: Path) -> TrainingDiverged:
+    kept = f"the state after epoch {epoch} is kept in {resume}" if epoch else "nothing was trained before it"
+    return TrainingDiverged(
+        f"{name}: epoch {epoch + 1}, batch {error.step + 1}: expected a finite loss; got {error.terms} at "
+        f"learning rate {error.rate:.3g}; {kept}. Lower learning_rate, set clip_norm, or lengthen warmup_epochs"
+    )
 
 
 class _NotFiniteError(Exception):

@@ -29,7 +29,8 @@ class Networks:
 
     student: nn.Module
     student_example: Tensor
-    teacher: nn.Module | None
+    teachers: tuple[nn.Module, ...]
+    """Losses read the features of the first."""
     teacher_example: Tensor
     labels: Tensor
     """Classes int64[N] of the training images."""
@@ -37,7 +38,6 @@ class Networks:
     num_teacher_classes: int
     new_student: Callable[[], nn.Module]
     same_architecture: bool
-    num_teachers: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def build_objective(losses: Sequence[AnyLoss], networks: Networks, epochs: int) 
         RecipeError: a loss wants a teacher that is not there, names a layer that is not there, or refuses the networks.
     """
     named = _named(losses)
-    if networks.teacher is None and any(loss.needs.teacher or loss.needs.teacher_layers for loss in named.values()):
+    if not networks.teachers and any(loss.needs.teacher or loss.needs.teacher_layers for loss in named.values()):
         raise RecipeError("losses: expected a teacher for a loss that reads its logits; got none")
-    student, teacher = networks.student, networks.teacher or networks.student
+    student, teacher = networks.student, (*networks.teachers, networks.student)[0]
     layers = {
         name: (
             resolve_layers(loss.needs.student_layers, student, who=f"losses: {name}: student_layers"),
@@ -119,14 +119,14 @@ def build_objective(losses: Sequence[AnyLoss], networks: Networks, epochs: int) 
             teacher_shapes=tuple(teacher_shapes[place] for place in teacher_places),
             new_student=networks.new_student,
             same_architecture=networks.same_architecture,
-            num_teachers=networks.num_teachers,
+            num_teachers=len(networks.teachers),
         )
-        if 0 < epochs <= getattr(loss, "warmup_epochs", 0.0):
+        if 0 < epochs <= loss.warmup_epochs:
             logger.warning(
                 "losses: %s: its weight warms up over %g epochs, but training has %d: it never counts in full. Set "
                 "warmup_epochs",
                 name,
-                getattr(loss, "warmup_epochs", 0.0),
+                loss.warmup_epochs,
                 epochs,
             )
         terms[name] = PlacedTerm(loss, loss.build(given), student_places, teacher_places)
@@ -135,12 +135,12 @@ def build_objective(losses: Sequence[AnyLoss], networks: Networks, epochs: int) 
 
 def weight_at(loss: Loss, epoch: float, epochs: int) -> float:
     """Return a loss's weight at `epoch`: a linear warm-up, then constant or falling to zero at `epochs`."""
-    warmup = getattr(loss, "warmup_epochs", 0.0)
+    warmup = loss.warmup_epochs
     if epoch < warmup:
         return loss.weight * epoch / warmup
     left = 1 - min(1.0, (epoch - warmup) / max(1e-9, epochs - warmup))
     falls = {"none": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}
-    return loss.weight * falls[getattr(loss, "decay", "none")]
+    return loss.weight * falls[loss.decay]
 
 
 class _UsersLoss:

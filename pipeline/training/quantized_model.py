@@ -11,6 +11,7 @@ from pipeline.errors import RecipeError
 from pipeline.models import build_model
 from pipeline.models.trained import TrainedModel, load_weights, read_state
 from pipeline.training.fake_quantize import FakeQuantizeActivation, quantize_weight, restore_grids
+from pipeline.training.features import stages_of
 from pipeline.training.layout import UNTRACEABLE, fold_batch_norm
 from pipeline.training.placement import (
     ABSORBED,
@@ -47,6 +48,7 @@ def make_quantized(model: nn.Module, scheme: Scheme) -> fx.GraphModule:
     _place_activations(graph_module, 255 if scheme.nonnegative == "uint8" else 127)
     graph_module.delete_all_unused_submodules()
     graph_module.recompile()
+    vars(graph_module)["stages"] = stages_of(model)
     return graph_module
 
 
@@ -55,10 +57,11 @@ def _traced(model: nn.Module) -> fx.GraphModule:
     try:
         return fx.symbolic_trace(copy.deepcopy(model).eval())
     except UNTRACEABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(
-            f"student.model: expected a forward that can be traced; {_line_in_model(error)}: "
-            f"{str(error).splitlines()[0]}. Take what depends on the values of tensors out of forward (a plain Python "
-            'flag, torch.where), or deploy with precision = "fp32"'
+            f"student.model: expected a forward that can be traced; {_line_in_model(error)}: {reason}. Take what "
+            "depends on the values of tensors out of forward (a plain Python flag, torch.where), or deploy with precision = "
+            '"fp32"'
         ) from error
 
 

@@ -22,7 +22,6 @@ from pipeline.tasks import AnyTask
 from pipeline.tasks.dataset import Dataset
 from pipeline.training.calibrate import Calibration, calibrate
 from pipeline.training.evaluate import accuracy_of
-from pipeline.training.features import stages_of
 from pipeline.training.fit import FitResult, OnMetrics, TrainingData, fit
 from pipeline.training.objective import Networks, Objective, build_objective
 from pipeline.training.outputs_folder import OutputsFolder
@@ -76,9 +75,7 @@ def build_calibrated(
     student: TrainedModel, task: AnyTask, dataset: Dataset, calibration: Calibration, scheme: Scheme
 ) -> fx.GraphModule:
     """Return a float student on a grid: BatchNorm folded, ranges from the validation cut. Raises as both do."""
-    trained = student.load()
-    network = make_quantized(trained, scheme)
-    vars(network)["stages"] = stages_of(trained)
+    network = make_quantized(student.load(), scheme)
     images = ViewedImages(torch.from_numpy(dataset.validation.images), task.views, task.normalization.processing())
     calibrate(network, images.batch, len(images), calibration)
     return network
@@ -137,30 +134,26 @@ def run_training(
         RecipeError: a loss wants a teacher and there is none, or does not fit the networks.
         TrainingDiverged: as `fit`.
     """
-    own = task.for_student()
-    processing = own.normalization.processing()
-    whole = torch.from_numpy(dataset.train.images)
-    images = ViewedImages(whole, task.views, task.normalization.processing())
-    seen = ViewedImages(whole, task.views, processing, task.student_sees) if task.student_sees else images
+    images, seen = viewed(dataset.train.images, task)
     views = ViewSchedule(task.views, len(images), task.views.seed)
     teachers = tuple(teacher.load() for teacher in teaching.teachers) if schedule.epochs else ()
     _require_same_classes(teaching.teachers)
     networks = Networks(
         student=model,
         student_example=seen.batch(torch.tensor([0])),
-        teacher=teachers[0] if teachers else None,
+        teachers=teachers,
         teacher_example=images.batch(torch.tensor([0])),
         labels=torch.from_numpy(dataset.train.labels),
         num_classes=len(dataset.classes),
         num_teacher_classes=len(teaching.teachers[0].checkpoint.classes) if teachers else len(dataset.classes),
         new_student=new_student,
         same_architecture=bool(teachers) and teaching.teachers[0].model.kind == kind,
-        num_teachers=max(1, len(teachers)),
     )
     torch.manual_seed(schedule.seed)  # what losses train beside the student starts the same in every run
     objective = build_objective(teaching.losses if schedule.epochs else (), networks, schedule.epochs)
     source = _teacher_source(task, teaching, teachers, objective, images, views)
-    validation = own.load().validation
+    own = task.for_student()
+    validation, processing = own.load().validation, own.normalization.processing()
     return fit(
         model,
         objective,
@@ -173,6 +166,15 @@ def run_training(
         on_epoch=on_epoch,
         on_metrics=on_metrics,
     )
+
+
+def viewed(images_NHWC: np.ndarray, task: AnyTask) -> tuple[ViewedImages, ViewedImages]:
+    """Return the same training images as the teacher sees them, and as the student does."""
+    whole = torch.from_numpy(images_NHWC)
+    images = ViewedImages(whole, task.views, task.normalization.processing())
+    if task.student_sees is None:
+        return images, images
+    return images, ViewedImages(whole, task.views, task.student_sees.normalization.processing(), task.student_sees)
 
 
 def save_checkpoint(

@@ -10,11 +10,9 @@ from pipeline.distillation import AnyLoss
 from pipeline.models import AnyModel
 from pipeline.tasks import AnyTask
 from pipeline.tasks.dataset import first_classes
-from pipeline.training.features import stages_of
 from pipeline.training.objective import Networks, build_objective
 from pipeline.training.quantized_model import make_quantized
-from pipeline.training.student_run import build_network
-from pipeline.training.views import ViewedImages
+from pipeline.training.student_run import build_network, viewed
 
 
 @dataclass(frozen=True)
@@ -42,26 +40,20 @@ def try_losses(task: AnyTask, planned: Planned) -> None:
     with torch.random.fork_rng(devices=[]):
         student = build_network(planned.student, own)
         if planned.scheme is not None:
-            stages = stages_of(student)
             student = make_quantized(student.eval(), planned.scheme)
-            vars(student)["stages"] = stages
         known = [first_classes(whole, num_classes) for _, num_classes in planned.teachers]
         teachers = [build_network(model, data).eval() for (model, _), data in zip(planned.teachers, known, strict=True)]
-        images = torch.from_numpy(whole.train.images[:1])
-        example = ViewedImages(images, task.views, task.normalization.processing()).batch(torch.tensor([0]))
-        processing = task.for_student().normalization.processing()
-        seen = ViewedImages(images, task.views, processing, task.student_sees).batch(torch.tensor([0]))
+        images, seen = viewed(whole.train.images[:1], task)
         networks = Networks(
             student=student,
-            student_example=seen,
-            teacher=teachers[0] if teachers else None,
-            teacher_example=example,
+            student_example=seen.batch(torch.tensor([0])),
+            teachers=tuple(teachers),
+            teacher_example=images.batch(torch.tensor([0])),
             labels=torch.from_numpy(whole.train.labels),
             num_classes=len(whole.classes),
-            num_teacher_classes=len(known[0].classes) if known else len(whole.classes),
+            num_teacher_classes=len(known[0].classes),
             new_student=lambda: build_network(planned.student, own),
-            same_architecture=bool(teachers) and planned.teachers[0][0].kind == planned.student.kind,
-            num_teachers=max(1, len(teachers)),
+            same_architecture=planned.teachers[0][0].kind == planned.student.kind,
         )
         logging.disable(logging.WARNING)  # the training itself will warn
         try:

@@ -59,7 +59,7 @@ class Sample:
             teacher_shapes=tuple(feature.shape[1:] for feature in self.teacher_features),
             new_student=lambda: nn.Sequential(nn.Flatten(), nn.Linear(self.num_pixels, self.student.shape[1])),
             same_architecture=True,
-            num_teachers=max(1, len(self.teachers)),
+            num_teachers=len(self.teachers),
         )
         return replace(given, **changes)  # type: ignore[arg-type]
 

@@ -149,6 +149,33 @@ def test_what_cannot_be_trained_is_refused_before_the_teacher_is(
     assert run.stages == []
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            (
+                "task.student_sees={shrink=2,normalization={mean=[0.3],std=[0.3]}}",
+                'distillation.assistants=[{model={kind="resnet"}}]',
+            ),
+            r"expected none where the student sees less than its teacher",
+        ),
+        (("teacher.num_classes=8",), r"num_classes: expected it beside checkpoint alone"),
+    ],
+    ids=["assistants that see less", "classes of a teacher trained here"],
+)
+def test_what_a_recipe_cannot_mean_is_refused(recipe_path: Path, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe_path, overrides)
+
+
+def test_more_classes_of_a_teacher_than_of_the_data_are_refused(recipe_path: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "eight.safetensors"
+    eight_classes(load_recipe(recipe_path), weights)
+    teacher = f'teacher={{model={{kind="resnet",width=8}},checkpoint="{weights}",num_classes=11}}'
+    with pytest.raises(RecipeError, match=r"teacher.num_classes: expected at most the data's 10; got 11"):
+        teach(load_recipe(recipe_path, (teacher,)), make_run(tmp_path / "build"))
+
+
 def test_teachers_of_other_classes_than_the_first_are_refused(recipe_path: Path, tmp_path: Path) -> None:
     weights = tmp_path / "eight.safetensors"
     eight_classes(load_recipe(recipe_path), weights)

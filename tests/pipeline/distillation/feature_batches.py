@@ -21,6 +21,7 @@ def given_of(*pairs: tuple[Shape, Shape], same_architecture: bool = True) -> Giv
         teacher_shapes=tuple(teacher for _, teacher in pairs),
         new_student=nn.Identity,
         same_architecture=same_architecture,
+        num_teachers=1,
     )
 
 

@@ -28,6 +28,7 @@ def make_given(num_classes: int, num_teacher_classes: int | None = None) -> Give
         teacher_shapes=(),
         new_student=nn.Identity,
         same_architecture=True,
+        num_teachers=1,
     )
 
 

@@ -39,7 +39,9 @@ def test_layers_by_default_fit_residual_networks_and_the_gradient_reaches_the_st
     torch.manual_seed(0)
     student, teacher = ResNet(depth=8).build(3, 10), ResNet(depth=14, width=teacher_width).build(3, 10)
     images, labels = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3])
-    networks = Networks(student, images[:1], teacher, images[:1], labels, 10, 10, nn.Identity, same_architecture=True)
+    networks = Networks(
+        student, images[:1], (teacher,), images[:1], labels, 10, 10, nn.Identity, same_architecture=True
+    )
     objective = build_objective([loss], networks, epochs=100)  # type: ignore[list-item]
     logits, features = with_features(student.train(), objective.student_layers, who="student")(images)
     with torch.no_grad():

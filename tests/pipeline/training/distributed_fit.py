@@ -53,25 +53,25 @@ class Plain(nn.Module):
         return logits
 
 
-def main(out_dir: Path, student: str, losses: str) -> None:
-    """Train for two epochs of 64 images, in steps of 16."""
+def main(out_dir: Path, student: str, losses: str, num: int, batch_size: int) -> None:
+    """Train for two epochs."""
     torch.manual_seed(0)
     network = Plain() if student == "plain" else ResNet(depth=8, width=4).build(3, 4)
     teacher = ResNet(depth=8, width=8).build(3, 4)
     rng = np.random.default_rng(0)
-    labels = torch.from_numpy(rng.integers(0, 4, 64))
+    labels = torch.from_numpy(rng.integers(0, 4, num))
     views = Views(padding=1, flip=True)
     processing = Normalization(mean=(0.5,) * 3, std=(0.5,) * 3).processing()
-    images = ViewedImages(torch.from_numpy(rng.integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)), views, processing)
-    schedule = ViewSchedule(views, 64, 0)
+    images = ViewedImages(torch.from_numpy(rng.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8)), views, processing)
+    schedule = ViewSchedule(views, num, 0)
     example = images.batch(torch.tensor([0]))
-    networks = Networks(network, example, teacher, example, labels, 4, 4, Plain, same_architecture=False)
+    networks = Networks(network, example, (teacher,), example, labels, 4, 4, Plain, same_architecture=False)
     objective = build_objective(LOSSES[losses], networks, epochs=2)
     fit(
         network,
         objective,
         TrainingData(images, labels, schedule, LiveTeachers((teacher,), objective.teacher_layers, images, schedule)),
-        TrainingSchedule(epochs=2, batch_size=16, learning_rate=0.02, precision="32-true", warmup_epochs=0),
+        TrainingSchedule(epochs=2, batch_size=batch_size, learning_rate=0.02, precision="32-true", warmup_epochs=0),
         name="test",
         validate=lambda _: 0.5,
         out_dir=out_dir,
@@ -81,4 +81,4 @@ def main(out_dir: Path, student: str, losses: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

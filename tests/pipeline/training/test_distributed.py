@@ -16,14 +16,21 @@ pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parent / "distributed_fit.py"
 
 
-def train(folder: Path, student: str, losses: str, *, processes: int) -> list[dict[str, float]]:
-    """Run the fit; return the metrics of its epochs."""
+def run_fit(
+    folder: Path, student: str, losses: str, *, processes: int, num: int = 64, batch_size: int = 16
+) -> subprocess.CompletedProcess[str]:
+    """Run the fit on `num` images."""
     folder.mkdir()
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     root = Path(__file__).parents[3]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, str(SCRIPT), str(folder), student, losses]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, *launcher, str(SCRIPT), str(folder), student, losses, str(num), str(batch_size)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def train(folder: Path, student: str, losses: str, *, processes: int, num: int = 64) -> list[dict[str, float]]:
+    """Run the fit; return the metrics of its epochs."""
+    done = run_fit(folder, student, losses, processes=processes, num=num)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -44,3 +51,13 @@ def test_contrastive_banks_and_batch_norm_finish_on_two_processes(tmp_path: Path
     epochs = train(tmp_path / "2", "resnet", "crd", processes=2)
     assert len(epochs) == 2
     assert epochs[1]["cross_entropy"] < epochs[0]["cross_entropy"]
+
+
+def test_fewer_images_than_a_batch_and_an_odd_number_of_them_are_shared_evenly(tmp_path: Path) -> None:
+    assert len(train(tmp_path / "2", "plain", "dist", processes=2, num=13)) == 2
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path) -> None:
+    done = run_fit(tmp_path / "2", "plain", "each sample", processes=2, batch_size=15)
+    assert done.returncode != 0
+    assert "test: batch_size: expected a multiple of the 2 processes that share it; got 15" in done.stderr

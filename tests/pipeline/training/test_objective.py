@@ -16,10 +16,10 @@ from pipeline.training.objective import Networks, Objective, PlacedTerm, build_o
 EXAMPLE = torch.zeros(1, 3, 16, 16)
 
 
-def networks(teacher: nn.Module | None) -> Networks:
+def networks(*teachers: nn.Module) -> Networks:
     student = ResNet(depth=8, width=4).build(3, 10)
     labels = torch.arange(20) % 10
-    return Networks(student, EXAMPLE, teacher, EXAMPLE, labels, 10, 10, lambda: student, same_architecture=True)
+    return Networks(student, EXAMPLE, teachers, EXAMPLE, labels, 10, 10, lambda: student, same_architecture=True)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_weight_warms_up_and_falls_as_it_says(decay: str, expected: list[float
 
 def test_a_term_counts_with_its_weight_at_the_epoch() -> None:
     losses = (CrossEntropy(weight=0.5), CrossEntropy(weight=1.0, warmup_epochs=4.0))
-    objective = build_objective(losses, networks(None), epochs=8)
+    objective = build_objective(losses, networks(), epochs=8)
     batch = Batch(torch.randn(6, 10), None, torch.arange(6))
     plain = CrossEntropy()(batch).item()
     terms = {name: value.item() for name, value in objective(batch, 1.0).items()}
@@ -59,13 +59,13 @@ def test_a_term_that_is_no_scalar_is_named() -> None:
 
 
 def test_a_warm_up_that_never_ends_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    build_objective((CrossEntropy(warmup_epochs=20.0),), networks(None), epochs=5)
+    build_objective((CrossEntropy(warmup_epochs=20.0),), networks(), epochs=5)
     assert "its weight warms up over 20 epochs, but training has 5" in caplog.text
 
 
 def test_a_loss_that_wants_a_teacher_or_a_layer_says_what_is_missing() -> None:
     with pytest.raises(RecipeError, match="expected a teacher for a loss that reads its logits; got none"):
-        build_objective((KnowledgeDistillation(),), networks(None), epochs=1)
+        build_objective((KnowledgeDistillation(),), networks(), epochs=1)
     fitnet = FitNet(teacher_layers=("layer9",))
     with pytest.raises(
         RecipeError, match=r"losses: fitnet: teacher_layers: expected the name of a layer; got 'layer9'"

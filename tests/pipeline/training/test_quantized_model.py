@@ -270,3 +270,20 @@ def test_calibration_names_the_tensor_that_is_not_finite() -> None:
     quantized = make_quantized(network, Scheme())
     with pytest.raises(DataError, match=r"calibration: expected finite values at conv; got \[.*inf\]"):
         calibrate(quantized, lambda index: IMAGES[index], 64, Calibration())
+
+
+def test_a_forward_that_asserts_without_a_word_is_refused_with_its_line() -> None:
+    class Asserts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not isinstance(x, Tensor):
+                raise AssertionError
+            return self.conv(x).mean((2, 3))
+
+    with pytest.raises(
+        RecipeError, match=r"expected a forward that can be traced; .*test_quantized_model.py:\d+: Asser"
+    ):
+        make_quantized(Asserts(), Scheme())
