@@ -60,8 +60,8 @@ def _traced(model: nn.Module) -> fx.GraphModule:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RecipeError(
             f"student.model: expected a forward that can be traced; {_line_in_model(error)}: {reason}. Take what "
-            "depends on the values of tensors out of forward (a plain Python flag, torch.where), or deploy with precision = "
-            '"fp32"'
+            "depends on the values of tensors out of forward (a plain Python flag, torch.where), or deploy with "
+            'precision = "fp32"'
         ) from error
 
 
