@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from pipeline.parts import RecipePart
 
+INPUT = ":input"
+"""Behind the name of a layer: what enters it, the value before an activation."""
+
 
 def _alone(value: Tensor) -> Tensor:
     return value

@@ -5,10 +5,9 @@ Rule: whatever does not fit is refused before the first step, with both layers a
 
 from dataclasses import dataclass
 
-from pipeline.distillation.loss import Given, Needs
+from pipeline.distillation.loss import INPUT, Given, Needs
 from pipeline.errors import RecipeError
 
-INPUT = ":input"
 MAP = "a map [C, H, W]"
 MAP_OR_VECTOR = "a map [C, H, W] or a vector [D]"
 _DIMENSIONS = {MAP: (3,), MAP_OR_VECTOR: (1, 3)}

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.distillation.counts import expect_statistics
-from pipeline.distillation.loss import Batch, Given, LossPart, Method, Needs, pooled
-from pipeline.distillation.pairs import INPUT, Pair, pairs_of
+from pipeline.distillation.loss import INPUT, Batch, Given, LossPart, Method, Needs, pooled
+from pipeline.distillation.pairs import Pair, pairs_of
 
 PYRAMID = (4, 2, 1)
 """Sides of the grids that maps are averaged to, each counting half of the one before."""

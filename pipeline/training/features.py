@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
 
+from pipeline.distillation.loss import INPUT
 from pipeline.errors import RecipeError
 from pipeline.training.fake_quantize import FakeQuantizeActivation
 from pipeline.training.layout import UNTRACEABLE
 
-INPUT = ":input"
 STAGE = "stage:"
 SHOWN = 12
 IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv", "iand", "ior"}
