@@ -22,12 +22,26 @@ def scale_of_range(low: float, high: float, *, nonnegative: bool) -> float:
     Raises:
         ValueError: the range is not finite, is upside down, or reaches below zero though `nonnegative`.
     """
-    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-        raise ValueError("expected a finite range low <= high; got [{}, {}]".format(low, high))
+    _require_range(low, high)
     if nonnegative and low < 0:
         raise ValueError("expected a range that is never negative; got [{}, {}]".format(low, high))
     largest = high / 255 if nonnegative else max(abs(low), abs(high)) / 127
     return max(largest, SMALLEST_SCALE)
+
+
+def grid_of_range(low: float, high: float) -> Tuple[float, int]:
+    """Return scale and zero point with which [low, high], widened to hold zero, fits the codes 0..255.
+
+    The zero point is a code, so that zero is exact (Jacob et al. 2018, arXiv 1712.05877, section 3); rounding it shifts
+    the range by half a step at most.
+
+    Raises:
+        ValueError: the range is not finite, or is upside down.
+    """
+    _require_range(low, high)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max(high / 255 - low / 255, SMALLEST_SCALE)
+    return scale, int(np.rint(-low / scale))
 
 
 def scale_of_channels(weights: np.ndarray, axis: int, bits: int = 8) -> np.ndarray:
@@ -52,11 +66,19 @@ def dequantize(codes: np.ndarray, scale: np.ndarray, zero_point: int) -> np.ndar
     return result
 
 
-def rewrite_grid(scale: float, dtype_from: str, dtype_to: str) -> Tuple[float, int]:
-    """Return scale and zero point of a zero-point-0 grid re-written in another element type.
+def rewrite_grid(scale: float, zero_point: int, dtype_from: str, dtype_to: str) -> Tuple[float, int]:
+    """Return scale and zero point of a grid re-written in another element type.
 
-    int8 to uint8 keeps scale and codes (shifted by 128). uint8 to int8 keeps the range: scale x 255/127, one bit lost.
+    int8 to uint8 keeps scale and codes (shifted by 128). uint8 to int8, always with zero point 0, keeps the range but for
+    what its wider side lacks: from zero point 0 that is scale x 255/127, one bit lost.
     """
     if dtype_from == dtype_to:
-        return scale, 0
-    return (scale, 128) if dtype_to == "uint8" else (scale * 255 / 127, 0)
+        return scale, zero_point
+    if dtype_to == "uint8":
+        return scale, zero_point + 128
+    return scale * max(zero_point, 255 - zero_point) / 127, 0
+
+
+def _require_range(low: float, high: float) -> None:
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise ValueError("expected a finite range low <= high; got [{}, {}]".format(low, high))

@@ -75,8 +75,8 @@ def test_scales_of_channels_are_largest_over_127_and_never_zero() -> None:
 
 
 def test_a_signed_grid_keeps_its_codes_in_uint8_and_an_unsigned_one_loses_a_bit_in_int8() -> None:
-    assert rewrite_grid(0.1, "int8", "uint8") == (0.1, 128)
-    assert rewrite_grid(0.1, "uint8", "uint8") == (0.1, 0)
-    scale, zero_point = rewrite_grid(0.1, "uint8", "int8")
+    assert rewrite_grid(0.1, 0, "int8", "uint8") == (0.1, 128)
+    assert rewrite_grid(0.1, 0, "uint8", "uint8") == (0.1, 0)
+    scale, zero_point = rewrite_grid(0.1, 0, "uint8", "int8")
     assert zero_point == 0
     assert scale * 127 == pytest.approx(0.1 * 255)
