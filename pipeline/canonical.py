@@ -11,6 +11,7 @@ import math
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
@@ -19,6 +20,9 @@ from pipeline.errors import DataError
 
 CONTENT_NAMES = ("$sha256", "$fingerprint", "$file", "$folder")
 """Names whose value is a digest: shown to people as "other content"."""
+
+OMITTED_WHEN_DEFAULT = MappingProxyType({"omitted_when_default": True})
+"""Metadata of a dataclass's field that counts only where it differs from its default: a field that came later."""
 
 _DIGEST_FIELD = "sha256"
 
@@ -136,7 +140,12 @@ def _counted_fields(value: object, where: str) -> list[str]:
     assert not isinstance(value, type)
     if not value.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # typeshed does not have it
         raise TypeError(f"{where}: expected a frozen dataclass; got {type(value).__qualname__}, which can change later")
-    return [field.name for field in fields(value) if field.compare]
+    return [
+        field.name
+        for field in fields(value)
+        if field.compare
+        and not (field.metadata == OMITTED_WHEN_DEFAULT and getattr(value, field.name) == field.default)
+    ]
 
 
 def _escaped(name: object, where: str) -> str:

@@ -7,7 +7,7 @@ import re
 import struct
 import warnings
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from calibration.scheme import Scheme
 from pipeline.artifacts import Checkpoint
+from pipeline.canonical import OMITTED_WHEN_DEFAULT
 from pipeline.durable import write_durably
 from pipeline.errors import DataError
 from pipeline.models import AnyModel, build_model
@@ -38,6 +39,8 @@ class TrainedModel:
     checkpoint: Checkpoint
     scheme: Scheme | None = None
     """The grid that it was trained on; None for a float model."""
+    float_layers: tuple[str, ...] = field(default=(), metadata=OMITTED_WHEN_DEFAULT)
+    """What stayed in float on it: a plan of mixed precision, sorted (training.layer_names)."""
 
     def load(self) -> nn.Module:
         """Return the float network with its weights, in eval mode."""

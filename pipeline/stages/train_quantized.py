@@ -12,12 +12,12 @@ from pipeline.progress import OnProgress, say_nothing
 from pipeline.tasks import AnyTask
 from pipeline.tasks.synthetic import dataset_of
 from pipeline.training.calibrate import Calibration
-from pipeline.training.fake_quantize import activation_quantizers
+from pipeline.training.fake_quantize import Scales, activation_quantizers, fix_scales, learn_scales
 from pipeline.training.fit import OnMetrics, ignore_metrics
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.student_run import Teaching, build_calibrated, run_training, save_checkpoint
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 TOOLCHAIN = ("torch", "numpy")
 
 
@@ -31,21 +31,26 @@ def train_quantized(
     *,
     calibration: Calibration,
     scheme: Scheme,
+    scales: Scales = "ema",
+    float_layers: tuple[str, ...] = (),
     on_progress: OnProgress = say_nothing,
     on_metrics: OnMetrics = ignore_metrics,
 ) -> Checkpoint:
-    """Fold, calibrate, and fine-tune with fake quantization; ranges move for the first half and are fixed after it.
+    """Fold, calibrate, and fine-tune with fake quantization, but for the layers of a plan.
 
-    With zero epochs this is post-training quantization.
+    Ranges move for the first half and are fixed after it; learned scales learn to the end. With zero epochs this is
+    post-training quantization.
 
     Raises:
-        RecipeError: the student does not trace, or has nothing to quantize.
+        RecipeError: the student does not trace, has nothing to quantize, or does not have a layer of the plan.
         DataError: calibration met values that are not finite.
         TrainingDiverged: the loss is no longer finite.
     """
     dataset = dataset_of(images, task.load()) if images else task.load()
     own = task.for_student()
-    network = build_calibrated(student, own, own.load(), calibration, scheme)
+    network = build_calibrated(student, own, own.load(), calibration, scheme, float_layers)
+    if scales == "learned" and training.epochs:
+        learn_scales(network)
 
     def move_ranges(model: nn.Module, epoch: int) -> None:
         for quantizer in activation_quantizers(model).values():
@@ -66,6 +71,7 @@ def train_quantized(
         on_metrics=on_metrics,
         on_epoch=move_ranges,
     )
+    fix_scales(network)
     return save_checkpoint(out_dir, network, own.load(), result, schedule=training, teaching=teaching)
 
 

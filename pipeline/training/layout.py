@@ -1,10 +1,12 @@
 """Re-writing a network without changing what it computes: BatchNorm folded, weights laid out for fast convolution."""
 
+import operator
+
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from pipeline.training.placement import WEIGHTED
+from pipeline.training.placement import OPENED, WEIGHTED, belongs, operands
 
 UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, AssertionError, ValueError, LookupError, AttributeError)
 """What symbolic tracing raises where Python needs the value of a tensor, or the network looks at its type or shape."""
@@ -39,6 +41,22 @@ def fold_batch_norm(graph_module: fx.GraphModule) -> None:
         modules[str(before.target)] = _fused(layer, norm)
         _set_module(graph_module, str(before.target), modules[str(before.target)])
         node.replace_all_uses_with(before)
+        graph_module.graph.erase_node(node)
+    graph_module.delete_all_unused_submodules()
+    graph_module.recompile()
+
+
+def open_activations(graph_module: fx.GraphModule) -> None:
+    """Write SiLU as the product that it is."""
+    modules = dict(graph_module.named_modules())
+    for node in [node for node in graph_module.graph.nodes if belongs(node, OPENED, modules)]:
+        (x,) = operands(node)
+        with graph_module.graph.inserting_before(node):
+            gate = graph_module.graph.call_function(torch.sigmoid, (x,))
+            product = graph_module.graph.call_function(operator.mul, (x, gate))
+        for new in (gate, product):
+            new.meta = dict(node.meta)
+        node.replace_all_uses_with(product)
         graph_module.graph.erase_node(node)
     graph_module.delete_all_unused_submodules()
     graph_module.recompile()

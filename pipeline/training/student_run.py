@@ -72,12 +72,17 @@ def build_network(model: AnyModel, dataset: Dataset) -> nn.Module:
 
 
 def build_calibrated(
-    student: TrainedModel, task: AnyTask, dataset: Dataset, calibration: Calibration, scheme: Scheme
+    student: TrainedModel,
+    task: AnyTask,
+    dataset: Dataset,
+    calibration: Calibration,
+    scheme: Scheme,
+    float_layers: tuple[str, ...] = (),
 ) -> fx.GraphModule:
     """Return a float student on a grid: BatchNorm folded, ranges from the validation cut. Raises as both do."""
-    network = make_quantized(student.load(), scheme)
+    network = make_quantized(student.load(), scheme, frozenset(float_layers))
     images = ViewedImages(torch.from_numpy(dataset.validation.images), task.views, task.normalization.processing())
-    calibrate(network, images.batch, len(images), calibration)
+    calibrate(network, images.batch, len(images), calibration, dataset.validation.labels)
     return network
 
 

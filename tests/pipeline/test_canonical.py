@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.canonical import canonical, canonical_json
+from pipeline.canonical import OMITTED_WHEN_DEFAULT, canonical, canonical_json
 from pipeline.errors import DataError
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -91,6 +91,22 @@ def test_the_form_is_readable_json() -> None:
 def test_an_artifact_counts_by_its_digest_alone() -> None:
     assert form(Weights(Path("a"), "ab12", 0.9)) == form(Weights(Path("b"), "ab12", 0.8))
     assert form(Weights(Path("a"), "ab12", 0.9)) != form(Weights(Path("a"), "ab13", 0.9))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    x: int
+
+
+@dataclass(frozen=True)
+class Later:
+    x: int
+    plan: tuple[str, ...] = field(default=(), metadata=OMITTED_WHEN_DEFAULT)
+
+
+def test_a_field_that_came_later_counts_only_where_it_differs_from_its_default() -> None:
+    assert form(Later(1)) == form(Earlier(1)).replace(b"Earlier", b"Later")
+    assert len({form(Later(1)), form(Later(1, ("a",))), form(Later(1, ("b",)))}) == 3
 
 
 def test_an_object_with_a_fingerprint_counts_by_it() -> None:

@@ -8,11 +8,14 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from pipeline.errors import DataError, RecipeError
 from pipeline.models import build_model
+from pipeline.models.mobilenet import MobileNetV2, MobileNetV3
 from pipeline.models.resnet import ResNet
 from pipeline.models.trained import load_weights, read_state, save_weights
+from pipeline.models.vit import VisionTransformer
 from pipeline.tasks.cifar10 import Cifar10
 from pipeline.tasks.classification import Normalization
 from pipeline.tasks.dataset import Dataset, Split
@@ -52,6 +55,71 @@ def test_shapes_are_halved_twice_and_any_image_size_is_taken() -> None:
 def test_a_depth_that_is_none_names_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"depth: expected 6n \+ 2 \(8, 14, 20, 32, 44, 56, 110\); got 18"):
         ResNet(depth=18)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [(MobileNetV2(), 3_504_872), (MobileNetV3(), 2_542_856)],  # torchvision 0.28: mobilenet_v2, mobilenet_v3_small
+)
+def test_a_mobilenet_has_the_published_number_of_parameters(model: MobileNetV2 | MobileNetV3, parameters: int) -> None:
+    assert sum(parameter.numel() for parameter in model.build(3, 1000).parameters()) == parameters
+
+
+def test_a_transformer_has_the_parameters_that_its_formula_gives() -> None:
+    """Twelve blocks of ViT-Tiny (arXiv 2012.12877, table 1: 5.7 M for 224 x 224 and 1000 classes)."""
+    model = VisionTransformer(
+        image_size=224,
+        patch_size=16,
+        stem="patches",
+        width=192,
+        depth=12,
+        heads=3,
+        mlp_ratio=4.0,
+        pooling="class_token",
+    )
+    assert sum(parameter.numel() for parameter in model.build(3, 1000).parameters()) == 5_717_416
+
+
+SMALL = (
+    MobileNetV2(width=0.25, last_channels=32),
+    MobileNetV3(width=0.25, last_channels=32),
+    VisionTransformer(width=24, depth=2),
+    VisionTransformer(width=24, depth=2, pooling="class_token", stem="patches"),
+)
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: model.kind)
+def test_students_learn_one_batch_by_heart(model: MobileNetV2 | MobileNetV3 | VisionTransformer) -> None:
+    torch.manual_seed(0)
+    network, images, labels = model.build(1, 4), torch.randn(8, 1, 32, 32), torch.arange(8) % 4
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        losses.append(F.cross_entropy(network.train()(images), labels))
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("model", SMALL[:2], ids=lambda model: model.kind)
+@pytest.mark.parametrize("size", [8, 33, 64])
+def test_mobilenets_take_any_image_size(model: MobileNetV2 | MobileNetV3, size: int) -> None:
+    assert model.build(3, 5).eval()(torch.zeros(2, 3, size, size)).shape == (2, 5)
+
+
+def test_strides_are_fields_and_stages_end_where_images_shrink() -> None:
+    rows = ({"expansion": 1, "channels": 8}, {"expansion": 4, "channels": 16, "repeats": 2, "stride": 2})
+    network = MobileNetV2(blocks=rows, stem_stride=2).build(3, 5).eval()
+    assert network.features[:-1](torch.zeros(1, 3, 32, 32)).shape == (1, 16, 8, 8)
+    assert network.stages == ("features.1", "features.3")
+
+
+def test_a_transformer_that_cannot_be_cut_says_why() -> None:
+    with pytest.raises(ValueError, match=r"image_size: expected a multiple of patch_size 8; got 36"):
+        VisionTransformer(image_size=36, patch_size=8)
+    with pytest.raises(ValueError, match=r"width: expected a multiple of heads 5; got 96"):
+        VisionTransformer(heads=5)
 
 
 def small_state() -> dict[str, torch.Tensor]:
@@ -173,6 +241,10 @@ def dataset() -> Dataset:
     [
         ("build = dict", r"expected it to return a torch.nn.Module; got dict"),
         ("build = nn.ReLU", r"expected a network with weights; got ReLU without any"),
+        (
+            "def build(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(2))",
+            r"expected layers that know their sizes; got LazyLinear at '1', .*: write Linear with its sizes",
+        ),
         (
             "def build(): return nn.Sequential(nn.Flatten(), nn.Linear(108, 5))",
             r"expected logits of shape \(1, 2\), one a class of the data; got \(1, 5\)",

@@ -30,8 +30,11 @@ from pipeline.stages.train_teacher import train_teacher
 from pipeline.tasks.classification import ClassificationTask, Normalization, Views
 from pipeline.tasks.dataset import Dataset, Split
 from pipeline.training.calibrate import Calibration
+from pipeline.training.evaluate import accuracy_of
+from pipeline.training.fake_quantize import Scales
 from pipeline.training.fit import FitResult, TrainingData, fit
 from pipeline.training.objective import Objective, PlacedTerm
+from pipeline.training.quantized_model import load_any
 from pipeline.training.resume import RESUME_FILE
 from pipeline.training.schedule import TrainingSchedule
 from pipeline.training.setup import make_optimizer
@@ -248,18 +251,28 @@ def test_a_checkpoint_says_what_it_came_from(task: ClassificationTask, teacher: 
     assert provenance["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("after", [1, 5, 14])  # of 16 steps; ranges move in the first two epochs of four
+@pytest.mark.parametrize(
+    ("after", "scales"),  # of 16 steps; ranges move in the first two epochs of four
+    [(1, "ema"), (5, "ema"), (14, "ema"), (5, "learned")],
+)
 def test_an_interrupted_quantized_student_resumes_to_the_bit(
-    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path, after: int
+    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path, after: int, scales: Scales
 ) -> None:
     schedule = SCHEDULE.model_copy(update={"epochs": 4, "learning_rate": 0.01})
     teaching = Teaching((teacher,), (KnowledgeDistillation(temperature=1.0),), OutputsFolder(tmp_path / "outputs"))
 
     def train(name: str, interruption: Interruption) -> Path:
         folder = make_folder(tmp_path / name)
-        calibration, scheme = Calibration(samples=10), Scheme()
         return train_quantized(
-            folder, task, teacher, schedule, teaching, calibration=calibration, scheme=scheme, on_progress=interruption
+            folder,
+            task,
+            teacher,
+            schedule,
+            teaching,
+            calibration=Calibration(samples=10),
+            scheme=Scheme(),
+            scales=scales,
+            on_progress=interruption,
         ).path
 
     whole = train("whole", Interruption(-1))
@@ -411,11 +424,32 @@ def test_a_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
     assert (model[1].weight.detach() - before).norm().item() <= 0.01 + 1e-6
 
 
+@pytest.mark.parametrize("scales", ["ema", "learned"])
+def test_a_student_trained_by_a_plan_loads_as_it_was_validated(
+    task: ClassificationTask, teacher: TrainedModel, tmp_path: Path, scales: Scales
+) -> None:
+    checkpoint = train_quantized(
+        make_folder(tmp_path / "quantized"),
+        task,
+        teacher,
+        SCHEDULE.model_copy(update={"learning_rate": 0.01}),
+        Teaching((teacher,), (CrossEntropy(),), OutputsFolder(tmp_path / "outputs")),
+        calibration=Calibration(samples=10),
+        scheme=Scheme(),
+        scales=scales,
+        float_layers=("layer3.0",),
+    )
+    loaded = load_any(TrainedModel(MODEL, checkpoint, Scheme(), ("layer3.0",)))
+    accuracy = accuracy_of(loaded, task.load().validation, task.normalization.processing())
+    assert accuracy == checkpoint.validation_accuracy
+    assert not [name for name in loaded.state_dict() if name.startswith("layer3.0.conv1.parametrizations")]
+
+
 def test_zero_epochs_only_calibrate(task: ClassificationTask, teacher: TrainedModel, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "quantized")
     teaching = Teaching((), (KnowledgeDistillation(),), OutputsFolder(folder))
     schedule = SCHEDULE.model_copy(update={"epochs": 0})
-    calibration = Calibration(samples=16)
+    calibration = Calibration(samples=16, choice="balanced")
     checkpoint = train_quantized(folder, task, teacher, schedule, teaching, calibration=calibration, scheme=Scheme())
     assert checkpoint.epochs == 0
     assert abs(checkpoint.validation_accuracy - teacher.checkpoint.validation_accuracy) <= 1 / 16
