@@ -10,32 +10,31 @@ import onnx_ir as ir
 
 from calibration.affine import CODES, quantize, rewrite_grid
 from calibration.scheme import Encoding
-
-INTEGER_OPS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "AveragePool", "GlobalAveragePool"}
-"""Operators that runtimes compute on codes."""
-MOVES = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "DepthToSpace"}
-"""Operators that move codes unchanged."""
+from pipeline.export.names import plain_name
+from pipeline.export.operators import INTEGER_OPS, MOVES, constant
 
 
 def encode(graph: ir.Graph, encoding: Encoding) -> None:
     """Fold weights to int8 initializers and re-write every activation's grid and bias as `encoding` says."""
     rewriter = _Rewriter(graph, encoding)
-    for node in list(graph):
-        if node.op_type == "QuantizeLinear" and _constant(node.inputs[0]) is not None:
-            if _is_activation(node):  # a parameter that is added, say
-                _rewrite_with_readers(rewriter, node)
-            rewriter.fold_weight(node)
     if encoding.residual == "skip":
         _drop_main_branch(graph)
     if not encoding.outputs:
         _drop_unread(graph)
+        _drop_moved(graph)
     for node in list(graph):
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and _constant(node.inputs[0]) is None:
+        if node.op_type == "QuantizeLinear" and constant(node.inputs[0]) is not None:
+            if _is_activation(node):  # a parameter that is added, say
+                _rewrite_with_readers(rewriter, node)
+            rewriter.fold_weight(node)
+    for node in list(graph):
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and constant(node.inputs[0]) is None:
             rewriter.rewrite_activation(node)
     if encoding.bias == "int32":
         for node in list(graph):
-            if node.op_type in ("Conv", "Gemm") and len(node.inputs) > 2:
-                rewriter.encode_bias(node)
+            layer, position = _layer_of_bias(node)
+            if layer is not None:
+                rewriter.encode_bias(node, position, layer)
 
 
 @dataclass
@@ -46,7 +45,7 @@ class _Rewriter:
 
     def fold_weight(self, node: ir.Node) -> None:
         """Replace float initializer -> Q by an int8 initializer; its DQ stays."""
-        weight, scale, zero_point = (_constant(value) for value in node.inputs)
+        weight, scale, zero_point = (constant(value) for value in node.inputs)
         assert weight is not None
         assert scale is not None
         assert zero_point is not None
@@ -55,36 +54,53 @@ class _Rewriter:
         codes = quantize(weight, scale.reshape(shape), int(zero_point.flat[0]), zero_point.dtype.name)
         source = node.inputs[0]
         assert source is not None
-        name = _plain_name(source)
-        source.name = f"{name}.float"  # unused from now on, and removed with all that is
+        name = plain_name(str(source.name)).removesuffix(".float")
+        if not source.is_graph_output():
+            source.name = f"{name}.float"  # removed with all that is unused, unless a float operator reads it too
         ir.convenience.replace_all_uses_with(node.outputs[0], self._initializer(name, codes))
         self.graph.remove(node, safe=True)
 
     def rewrite_activation(self, node: ir.Node) -> None:
         """Point a Q or DQ at the grid of the encoding that stands for its trained one."""
-        scale, zero_point = _constant(node.inputs[1]), _constant(node.inputs[2])
+        scale, zero_point = constant(node.inputs[1]), constant(node.inputs[2])
         assert scale is not None
         assert zero_point is not None
-        trained = zero_point.dtype.name
-        wanted = self.encoding.nonnegative if trained == "uint8" else self.encoding.signed
-        new_scale, new_zero_point = rewrite_grid(float(scale), trained, wanted)
+        trained, center = zero_point.dtype.name, int(zero_point)
+        wanted = self.encoding.nonnegative if trained == "uint8" and center == 0 else self._signed(node)
+        new_scale, new_zero_point = rewrite_grid(float(scale), center, trained, wanted)
         for position, value in enumerate(self._grid(new_scale, new_zero_point, wanted), start=1):
             node.replace_input_with(position, value)
         node.attributes.pop("axis", None)  # per tensor
 
-    def encode_bias(self, node: ir.Node) -> None:
-        """Store a bias as int32 codes with scale = input scale x weight scale, where they fit; else leave it float."""
-        bias = _constant(node.inputs[2])
-        input_scale, weight_scale = _scale_of(node.inputs[0]), _scale_of(node.inputs[1])
-        if bias is None or input_scale is None or weight_scale is None:
+    def _signed(self, node: ir.Node) -> str:
+        """Return the codes of a Q or DQ of a tensor that can be negative."""
+        source = node.inputs[0]
+        if node.op_type == "DequantizeLinear" and source is not None:
+            quantizer = source.producer()
+            source = None if quantizer is None else quantizer.inputs[0]
+        return (self.encoding.concatenated if _is_concatenated(source) else None) or self.encoding.signed
+
+    def encode_bias(self, node: ir.Node, position: int, layer: ir.Node) -> None:
+        """Store a bias as int32 codes with scale = input scale x weight scale, where they fit; else leave it float.
+
+        Args:
+            node: reads the bias.
+            position: of the bias among its inputs.
+            layer: the node itself, or the product without a bias of its own that it follows.
+        """
+        value = node.inputs[position]
+        bias = constant(value)
+        input_scale, weight_scale = _scale_of(layer.inputs[0]), _scale_of(layer.inputs[1])
+        if value is None or bias is None or bias.ndim != 1 or input_scale is None or weight_scale is None:
             return
-        weight_scale = self._widen_dead_channels(node, bias / (input_scale * CODES["int32"][1]))
+        weight_scale = self._widen_dead_channels(layer, bias / (input_scale * CODES["int32"][1]))
+        if weight_scale.size not in (1, bias.size):
+            return
         scale = np.broadcast_to((input_scale * weight_scale).astype(np.float32), bias.shape)
         if np.abs(bias / scale).max(initial=0.0) > CODES["int32"][1]:
             return
         codes = quantize(bias, scale, 0, "int32")
-        assert node.inputs[2] is not None
-        name = _plain_name(node.inputs[2])
+        name = plain_name(str(value.name))
         inputs = [
             self._initializer(f"{name}.codes", codes),
             self._initializer(f"{name}.scale", np.ascontiguousarray(scale)),
@@ -93,7 +109,7 @@ class _Rewriter:
         dequantized = ir.node("DequantizeLinear", inputs, {"axis": 0}, name=f"dequantize_{inputs[0].name}")
         dequantized.outputs[0].name = f"{inputs[0].name}.dequantized"
         self.graph.insert_before(node, dequantized)
-        node.replace_input_with(2, dequantized.outputs[0])
+        node.replace_input_with(position, dequantized.outputs[0])
 
     def _widen_dead_channels(self, node: ir.Node, least: np.ndarray) -> np.ndarray:
         """Return the scales of a node's weights, raised to `least` in channels of nothing but zeros.
@@ -103,15 +119,16 @@ class _Rewriter:
         """
         dequantize_node = node.inputs[1].producer() if node.inputs[1] is not None else None
         assert dequantize_node is not None
-        codes, scale = _constant(dequantize_node.inputs[0]), _constant(dequantize_node.inputs[1])
+        codes, scale = constant(dequantize_node.inputs[0]), constant(dequantize_node.inputs[1])
         assert codes is not None
         assert scale is not None
-        dead = ~codes.reshape(len(codes), -1).any(axis=1)
+        axis = dequantize_node.attributes.get_int("axis", 1)
+        dead = ~codes.any(axis=tuple(i for i in range(codes.ndim) if i != axis % codes.ndim))
         if scale.shape != least.shape or scale.shape != dead.shape or not (dead & (np.abs(least) > scale)).any():
             return scale
         widened = np.where(dead, np.maximum(scale, 2 * np.abs(least)), scale).astype(np.float32)
         assert dequantize_node.inputs[1] is not None
-        name = _plain_name(dequantize_node.inputs[1])
+        name = plain_name(str(dequantize_node.inputs[1].name))
         dequantize_node.replace_input_with(1, self._initializer(f"{name}.widened", widened))
         return widened
 
@@ -135,8 +152,16 @@ class _Rewriter:
 
 def _is_activation(node: ir.Node) -> bool:
     """Tell a grid of one scale from the weights', which have one a channel."""
-    scale = _constant(node.inputs[1])
+    scale = constant(node.inputs[1])
     return scale is not None and scale.ndim == 0
+
+
+def _is_concatenated(value: ir.Value | None) -> bool:
+    """Return whether a tensor comes out of a Concat, and was at most moved since."""
+    producer = None if value is None else value.producer()
+    if producer is not None and producer.op_type in MOVES:
+        return _is_concatenated(producer.inputs[0])
+    return producer is not None and producer.op_type == "Concat"
 
 
 def _rewrite_with_readers(rewriter: _Rewriter, node: ir.Node) -> None:
@@ -144,17 +169,22 @@ def _rewrite_with_readers(rewriter: _Rewriter, node: ir.Node) -> None:
         rewriter.rewrite_activation(each)
 
 
-def _constant(value: ir.Value | None) -> np.ndarray | None:
-    return None if value is None or value.const_value is None else value.const_value.numpy()
+def _layer_of_bias(node: ir.Node) -> tuple[ir.Node | None, int]:
+    """Return the layer that a node gives its bias, most often itself, and where among its inputs the bias is."""
+    if node.op_type in ("Conv", "Gemm") and len(node.inputs) > 2:
+        return node, 2
+    if node.op_type == "Add":
+        for position in (0, 1):
+            other = node.inputs[1 - position]
+            product = None if other is None else other.producer()
+            if product is not None and product.op_type == "MatMul" and constant(node.inputs[position]) is not None:
+                return product, position
+    return None, 0
 
 
 def _scale_of(value: ir.Value | None) -> np.ndarray | None:
     producer = None if value is None else value.producer()
-    return _constant(producer.inputs[1]) if producer is not None and producer.op_type == "DequantizeLinear" else None
-
-
-def _plain_name(value: ir.Value) -> str:
-    return str(value.name).replace(".parametrizations", "").replace(".original", "")
+    return constant(producer.inputs[1]) if producer is not None and producer.op_type == "DequantizeLinear" else None
 
 
 def _activation_pairs(graph: ir.Graph) -> list[tuple[ir.Node, ir.Node]]:
@@ -176,10 +206,39 @@ def _remove_pair(graph: ir.Graph, quantize_node: ir.Node, dequantize_node: ir.No
 
 def _drop_unread(graph: ir.Graph) -> None:
     """Remove pairs that only float operators read."""
-    for quantize_node, dequantize_node in _activation_pairs(graph):
+    for quantize_node, dequantize_node in reversed(_activation_pairs(graph)):  # behind a mover before before it
         readers = dequantize_node.outputs[0].consumers()
-        if readers and not any(reader.op_type in INTEGER_OPS | MOVES for reader in readers):
+        if readers and not any(map(_computes_on_codes, readers)):
             _remove_pair(graph, quantize_node, dequantize_node)
+
+
+def _drop_moved(graph: ir.Graph) -> None:
+    """Remove pairs that round again what was only moved since it was rounded to the same grid.
+
+    Runtimes that want grids at inputs only move codes by themselves. One of them (CPU, 2026.4) computes wrong values
+    where such pairs stand behind a Split whose parts are joined in another order.
+    """
+    for quantize_node, dequantize_node in reversed(_activation_pairs(graph)):
+        source = quantize_node.inputs[0]
+        mover = source.producer() if source is not None else None
+        before = mover.inputs[0].producer() if mover is not None and mover.inputs[0] is not None else None
+        if mover is None or mover.op_type not in MOVES or before is None or before.op_type != "DequantizeLinear":
+            continue
+        grids = [[constant(value) for value in node.inputs[1:3]] for node in (quantize_node, before)]
+        if all(map(_is_same, *grids)):
+            _remove_pair(graph, quantize_node, dequantize_node)
+
+
+def _is_same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is not None and other is not None and one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def _computes_on_codes(reader: ir.Node) -> bool:
+    """Return whether a node gains from codes at its input: computes on them, or hands them on to one that does."""
+    if reader.op_type in MOVES:
+        behind = [each for value in reader.outputs for each in value.consumers()]
+        return any(each.op_type == "QuantizeLinear" or _computes_on_codes(each) for each in behind)
+    return reader.op_type in INTEGER_OPS
 
 
 def _drop_main_branch(graph: ir.Graph) -> None:

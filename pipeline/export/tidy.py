@@ -3,6 +3,11 @@
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from pipeline.export.names import plain_name
+from pipeline.export.operators import constant
+
+IMAGE_AXES = [2, 3]
+
 
 def tidy(model: ir.Model, *, name: str) -> None:
     """Restore GlobalAveragePool, strip what only the exporter needs, and share equal initializers."""
@@ -15,7 +20,7 @@ def tidy(model: ir.Model, *, name: str) -> None:
         run(model)
     _strip_value_info(model.graph)
     for value in list(model.graph.initializers.values()):
-        plain = str(value.name).replace(".parametrizations", "").replace(".original", "")
+        plain = plain_name(str(value.name))
         if plain != value.name and plain not in model.graph.initializers:
             value.name = plain
     model.graph.name = name
@@ -24,25 +29,59 @@ def tidy(model: ir.Model, *, name: str) -> None:
 
 
 def restore_global_average_pool(graph: ir.Graph) -> None:
-    """Turn a mean over both image axes, which the exporter writes for adaptive pooling, back into the pooling operator.
+    """Turn a mean over both image axes, which exporters write for adaptive pooling, back into the pooling operator.
 
-    Runtimes have integer kernels for GlobalAveragePool and none for ReduceMean.
+    Runtimes have integer kernels for GlobalAveragePool and none for ReduceMean. Where the mean drops the axes,
+    Flatten follows; a pair of Q/DQ behind the mean then stands behind both, since each moves codes by itself.
     """
     for node in list(graph):
         source = node.inputs[0] if node.inputs else None
-        if node.op_type != "ReduceMean" or source is None or len(node.inputs) < 2 or node.inputs[1] is None:
+        if source is None or not _is_mean_of_images(node, source):
             continue
-        axes, keepdims = node.inputs[1].const_value, node.attributes.get("keepdims")
-        rank = None if source.shape is None else len(source.shape)
-        if axes is None or rank != 4 or (keepdims is not None and keepdims.as_int() != 1):
+        pool = _before(node, "GlobalAveragePool", source)
+        if node.attributes.get_int("keepdims", 1):
+            _replace(graph, node, pool)
             continue
-        if sorted(axis % 4 for axis in axes.numpy().tolist()) != [2, 3]:
-            continue
-        pool = ir.node("GlobalAveragePool", [source], name=node.name)
-        pool.outputs[0].name = node.outputs[0].name
-        graph.insert_before(node, pool)
-        ir.convenience.replace_all_uses_with(node.outputs[0], pool.outputs[0], replace_graph_outputs=True)
-        graph.remove(node, safe=True)
+        if source.shape is not None:
+            pool.outputs[0].shape = ir.Shape([*source.shape[:2], 1, 1])
+        _replace(graph, node, _before(node, "Flatten", _rounded_alike(node, pool.outputs[0])))
+
+
+def _is_mean_of_images(node: ir.Node, source: ir.Value) -> bool:
+    """Tell a mean over axes 2 and 3, counted from either end and told in the way of any opset, of a rank-4 tensor."""
+    if node.op_type != "ReduceMean" or source.shape is None or len(source.shape) != 4:
+        return False
+    told = constant(node.inputs[1]) if len(node.inputs) > 1 else None  # since opset 18
+    axes = node.attributes.get_ints("axes", ()) if told is None else told.tolist()
+    return sorted(axis % 4 for axis in axes) == IMAGE_AXES
+
+
+def _rounded_alike(node: ir.Node, value: ir.Value) -> ir.Value:
+    """Return `value` behind copies of the Q and DQ that alone read a node, or itself where there are none."""
+    readers = list(node.outputs[0].consumers())
+    if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
+        return value
+    for op_type in ("QuantizeLinear", "DequantizeLinear"):
+        value = _before(node, op_type, value, *readers[0].inputs[1:]).outputs[0]
+    return value
+
+
+def _before(node: ir.Node, op_type: str, *inputs: ir.Value | None) -> ir.Node:
+    """Insert a node that comes from the same module as `node`."""
+    new = ir.node(op_type, inputs, name=f"{node.name}/{op_type}", metadata_props=dict(node.metadata_props))
+    new.outputs[0].name = f"{new.name}:0"
+    assert isinstance(node.graph, ir.Graph)
+    node.graph.insert_before(node, new)
+    return new
+
+
+def _replace(graph: ir.Graph, node: ir.Node, replacement: ir.Node) -> None:
+    old, new = node.outputs[0], replacement.outputs[0]
+    name, output = node.name, old.name
+    new.shape, new.type = old.shape, old.type
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    replacement.name, new.name = name, output
 
 
 def _strip_value_info(graph: ir.Graph) -> None:

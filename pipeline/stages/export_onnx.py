@@ -1,46 +1,46 @@
 """Stage: writes a trained model as one ONNX file, in the form that a target fuses."""
 
-import contextlib
-import hashlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import onnx
-import onnx.version_converter
 import onnx_ir as ir
 import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from calibration.scheme import Encoding
 from pipeline.artifacts import OnnxModel
 from pipeline.errors import RecipeError
+from pipeline.export.capture import INPUT, LOWEST_EXPORTED, OUTPUT, capture
+from pipeline.export.dynamic import quantize_dynamic
 from pipeline.export.encode import encode
+from pipeline.export.floats import to_float16
+from pipeline.export.input_form import take_bytes
+from pipeline.export.opset import lower
 from pipeline.export.tidy import tidy
+from pipeline.export.write import digest, write_model
 from pipeline.models.trained import TrainedModel
 from pipeline.parts import RecipePart
 from pipeline.training.quantized_model import load_any
+from targets.processing import Processing
 from targets.target import TensorSpec
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 TOOLCHAIN = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 
-INPUT, OUTPUT = "image", "logits"
-IR_VERSION = 10
-LOWEST_EXPORTED = 18
-"""The exporter's own opset (torch 2.13): what is older is converted from it, after what only it needs is gone."""
+FloatForm = Literal["fp32", "fp16", "int8_dynamic", "int8_dynamic_per_tensor"]
+"""How a file holds the operators that were not trained on codes."""
 
 
 class Export(RecipePart):
     """How a model is written to ONNX: one file, stable names."""
 
-    opset: int = Field(default=21, ge=18, le=23)
+    opset: int = Field(default=21, ge=17, le=23)
     """ONNX operator set; lowered to the highest that the deployment's target reads."""
     batch: Literal["static", "dynamic"] = "static"
     """`static`: one image an inference, what latency is measured on; `dynamic`: any number."""
+    input: Literal["float32_nchw", "uint8_nhwc"] = "float32_nchw"
+    """What the model takes: `float32_nchw`, normalized by the application; or `uint8_nhwc`, an image's bytes as they
+    are, with normalization and layout inside the model."""
 
 
 def export_onnx(
@@ -50,102 +50,59 @@ def export_onnx(
     *,
     encoding: Encoding | None,
     highest_opset: int,
+    floats: FloatForm = "fp32",
+    processing: Processing | None = None,
 ) -> OnnxModel:
-    """Write `model.onnx`: input image float32[1 or batch, C, H, W], output logits float32[1 or batch, K].
+    """Write `model.onnx`: an image of the recipe's form in, logits float32[1 or batch, K] out.
+
+    Weights above 1 GB stand beside it, in `model.onnx.data`.
 
     Args:
         out_dir: gets the file.
         trained: float model, or quantized one with `encoding`.
-        export: opset and batch.
+        export: opset, batch and input.
         encoding: the form of Q/DQ that the target fuses; None for a float model.
         highest_opset: the highest that the target reads.
+        floats: the form of what stays in float.
+        processing: normalization, which a model that takes bytes does itself.
 
     Raises:
-        RecipeError: the model cannot be exported; quotes the exporter's reason.
+        RecipeError: the model cannot be exported, or not in that opset; says why.
     """
     height, width, channels = trained.checkpoint.image_shape
     opset = min(export.opset, highest_opset)
     example = torch.zeros(1 if export.batch == "static" else 2, channels, height, width)
-    exported_opset = max(opset, LOWEST_EXPORTED)
-    model = _exported(load_any(trained), example, exported_opset, is_dynamic=export.batch == "dynamic")
+    model = capture(load_any(trained), example, max(opset, LOWEST_EXPORTED), is_dynamic=export.batch == "dynamic")
+    lower(model, opset)
     tidy(model, name="edgeproof")
     if encoding is not None:
         encode(model.graph, encoding)
-        tidy(model, name="edgeproof")
-    proto = _lowered(ir.to_proto(model), opset)
-    onnx.checker.check_model(proto, full_check=True)
+    if floats in ("int8_dynamic", "int8_dynamic_per_tensor"):
+        quantize_dynamic(model.graph, per_channel=floats == "int8_dynamic")
+    elif floats == "fp16":
+        to_float16(model)
+    if export.input == "uint8_nhwc":
+        _put_processing_inside(model.graph, processing, encoding)
+    tidy(model, name="edgeproof")
     path = out_dir / "model.onnx"
-    onnx.save(proto, path)
+    files = (path, *write_model(model, path))
     batch = 1 if export.batch == "static" else None
+    image = (channels, height, width) if export.input == "float32_nchw" else (height, width, channels)
     return OnnxModel(
         path=path,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        size_bytes=path.stat().st_size,
+        sha256=digest(path),
+        size_bytes=sum(file.stat().st_size for file in files),
         opset=opset,
-        precision="fp32" if encoding is None else "int8",
-        input=TensorSpec(INPUT, "float32", (batch, channels, height, width)),
+        precision=floats.removesuffix("_per_tensor") if encoding is None else "int8",
+        input=TensorSpec(INPUT, export.input.partition("_")[0], (batch, *image)),
         output=TensorSpec(OUTPUT, "float32", (batch, len(trained.checkpoint.classes))),
     )
 
 
-def _exported(network: nn.Module, example: torch.Tensor, opset: int, *, is_dynamic: bool) -> ir.Model:
-    shapes = ({0: torch.export.Dim("batch")},) if is_dynamic else None
-    try:
-        with _quiet(), _shapes_of_fake_quantization():
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=shapes,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+def _put_processing_inside(graph: ir.Graph, processing: Processing | None, encoding: Encoding | None) -> None:
+    if processing is None:
         raise RecipeError(
-            f"student.model: expected a model that torch.export can capture; got {reason}. Take data-dependent Python "
-            "out of forward"
-        ) from error
-    assert program is not None
-    return program.model
-
-
-def _lowered(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    try:
-        lowered = proto if opset >= LOWEST_EXPORTED else onnx.version_converter.convert_version(proto, opset)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RecipeError(
-            f"student.model: expected operators of opset {opset}, the highest that the target reads; got: {reason}"
-        ) from error
-    lowered.ir_version = IR_VERSION
-    return lowered
-
-
-@contextlib.contextmanager
-def _shapes_of_fake_quantization() -> Iterator[None]:
-    """Tell torch.export the shapes that fake quantization gives: torch 2.13 knows them for static shapes only."""
-
-    def give_shapes(x: Tensor, *grid: object) -> tuple[Tensor, Tensor]:
-        return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
-
-    with torch.library._scoped_library("aten", "IMPL", "Meta") as library:
-        library.impl("_fake_quantize_per_tensor_affine_cachemask_tensor_qparams", give_shapes)
-        yield
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's notes on packages that are not needed (torch 2.13)."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+            'export.input: expected "float32_nchw" where the normalization is not known; got "uint8_nhwc"; give the '
+            "task's normalization with it"
+        )
+    take_bytes(graph, processing, has_uint8=encoding is not None and "uint8" in (encoding.signed, encoding.nonnegative))

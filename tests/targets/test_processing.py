@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from targets.processing import Processing
+from targets.target import TensorSpec
 
 CIFAR = Processing(scale=(1 / 51, 1 / 52, 1 / 53), bias=(-1.0, -2.0, -3.0))
 
@@ -32,6 +33,18 @@ def test_logits_become_the_top_label_and_its_softmax() -> None:
 
 def test_json_restores_the_constants() -> None:
     assert Processing.from_json(CIFAR.to_json()) == CIFAR
+
+
+def test_a_model_that_takes_bytes_gets_a_copy_of_them() -> None:
+    bytes_only = CIFAR.fed_to(TensorSpec("image", "uint8", (1, 4, 4, 3)))
+    images_NHWC = np.random.default_rng(2).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    tensor = bytes_only.preprocess(images_NHWC)
+    np.testing.assert_array_equal(tensor, images_NHWC)
+    assert not np.shares_memory(tensor, images_NHWC)  # chunks are refilled in place
+    out = np.zeros_like(images_NHWC)
+    np.testing.assert_array_equal(bytes_only.preprocess(images_NHWC, out=out), images_NHWC)
+    assert Processing.from_json(bytes_only.to_json()) == bytes_only
+    assert bytes_only.fed_to(TensorSpec("image", "float32", (1, 3, 4, 4))) == CIFAR
 
 
 def test_images_of_another_layout_are_refused() -> None:

@@ -25,10 +25,10 @@ from torch import fx, nn
 
 from calibration.affine import quantize, scale_of_channels
 from calibration.scheme import Encoding, Scheme
+from pipeline.export.capture import capture
 from pipeline.export.encode import encode
 from pipeline.export.tidy import tidy
 from pipeline.models.resnet import ResNet
-from pipeline.stages.export_onnx import _exported
 from pipeline.training.calibrate import Calibration, calibrate
 from pipeline.training.fake_quantize import restore_grids
 from pipeline.training.quantized_model import make_quantized
@@ -64,7 +64,7 @@ def quantized(kind: type[nn.Module], scheme: Scheme = SCHEME) -> fx.GraphModule:
 @cache
 def exported(kind: type[nn.Module], scheme: Scheme = SCHEME) -> onnx.ModelProto:
     """Return the tidy graph before any encoding, with an open batch (as static ones are only smaller)."""
-    model = _exported(quantized(kind, scheme), torch.zeros(2, *IMAGE), 18, is_dynamic=True)
+    model = capture(quantized(kind, scheme), torch.zeros(2, *IMAGE), 18, is_dynamic=True)
     tidy(model, name="test")
     return ir.to_proto(model)
 

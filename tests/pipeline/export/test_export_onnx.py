@@ -13,15 +13,21 @@ from calibration.scheme import Encoding, Scheme
 from pipeline.artifacts import Checkpoint
 from pipeline.models.resnet import ResNet
 from pipeline.models.trained import TrainedModel, save_weights
+from pipeline.on_device import opset_note
 from pipeline.stages.check_parity import compare
 from pipeline.stages.export_onnx import Export, export_onnx
 from pipeline.training.calibrate import Calibration, calibrate
 from pipeline.training.quantized_model import load_any, make_quantized
 from targets.null import Null
-from targets.target import RunOptions
+from targets.processing import Processing
+from targets.runner.inference import bind_for_scope, infer_samples
+from targets.runner.job import ProfileRequest
+from targets.target import RunOptions, TensorSpec
+from targets.tensorrt import TensorRt
 
 MODEL = ResNet(depth=8, width=4)
 IMAGES = make_images(32)
+PROCESSING = Processing(scale=(1 / 60, 1 / 61, 1 / 62, 1 / 63), bias=(-2.0, -2.1, -1.9, -2.2))
 
 
 @pytest.fixture(params=[None, Scheme()], ids=["fp32", "int8"])
@@ -66,6 +72,24 @@ def test_the_file_computes_what_the_checkpoint_does(trained: TrainedModel, tmp_p
     assert model.precision == ("fp32" if trained.scheme is None else "int8")
 
 
+def test_a_model_that_takes_bytes_is_fed_bytes_and_gives_the_logits_of_floats(
+    trained: TrainedModel, tmp_path: Path
+) -> None:
+    export = Export(input="uint8_nhwc")
+    model = export_onnx(
+        tmp_path, trained, export, encoding=encoding_of(trained), highest_opset=21, processing=PROCESSING
+    )
+    session = Null().open(model.path, RunOptions())
+    assert model.input == session.inputs[0] == TensorSpec("image", "uint8", (1, *IMAGE[1:], IMAGE[0]))
+    images = np.random.default_rng(2).integers(0, 256, (3, *IMAGE[1:], IMAGE[0]), dtype=np.uint8)
+    fed = PROCESSING.fed_to(model.input)
+    got = infer_samples(session, {"image": images}, fed)["logits"]
+    expected = load_any(trained)(torch.from_numpy(PROCESSING.preprocess(images))).detach().numpy()
+    assert np.abs(got - expected).max() < (1e-5 if trained.scheme is None else 0.05 * expected.std() + 1e-3)
+    labels, _ = bind_for_scope(session, ProfileRequest("end_to_end", 1, 1.0, processing=fed))()
+    assert labels.shape == (1,)
+
+
 @pytest.mark.parametrize(("asked", "highest", "written"), CASES_OF_OPSETS)
 def test_the_opset_is_the_highest_that_the_target_reads(
     trained: TrainedModel, tmp_path: Path, asked: int, highest: int, written: int
@@ -76,6 +100,11 @@ def test_the_opset_is_the_highest_that_the_target_reads(
     assert model.opset == written
     assert proto.graph.input[0].name == "image"
     assert "GlobalAveragePool" in {node.op_type for node in proto.graph.node}
+
+
+def test_a_lowered_opset_is_said() -> None:
+    assert opset_note(21, TensorRt()) == "; it reads ONNX up to opset 17, to which 21 is lowered"
+    assert opset_note(17, TensorRt()) == ""
 
 
 def test_two_exports_of_one_checkpoint_are_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
