@@ -17,8 +17,9 @@ import numpy as np
 
 from calibration.scheme import Encoding, Scheme
 from targets.errors import DeviceError, ModelRefused
+from targets.fusion import FloatCause
 from targets.runner.feeds import check_feeds
-from targets.target import Arrays, Layer, RunOptions, TensorSpec
+from targets.target import Arrays, FloatType, Layer, RunOptions, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -41,12 +42,21 @@ class Null:
     """Busy waiting that is added to each inference."""
 
     scheme: ClassVar[Scheme] = Scheme()
+    post_training_scheme: ClassVar[Scheme] = Scheme()
     encoding: ClassVar[Encoding] = Encoding(signed="int8", nonnegative="uint8", bias="int32", outputs=True)
     highest_opset: ClassVar[int] = 21
+    float_causes: ClassVar[Tuple[FloatCause, ...]] = ()
+    float_types: ClassVar[Tuple[FloatType, ...]] = ("fp32",)
+    floats_in_file: ClassVar[bool] = True
+    dynamic: ClassVar[bool] = True  # as every target whose file decides, it evaluates what stands there
 
     def runtime_version(self) -> str:
         """Import onnx and return its version; raises DeviceError where it is missing."""
         return str(_import_onnx().__version__)
+
+    def find_float_types(self) -> Tuple[FloatType, ...]:
+        """Return fp32: what it evaluates in on every processor."""
+        return self.float_types
 
     def compile(self, model: Path, artifact: Path, options: RunOptions) -> None:
         """Load the model, so that a refusal shows here, and copy it."""
@@ -54,7 +64,9 @@ class Null:
         shutil.copyfile(model, artifact)
 
     def open(self, artifact: Path, options: RunOptions) -> NullSession:
-        """Load a model; threads and precision mean nothing here."""
+        """Load a model; threads mean nothing here."""
+        if options.precision != "fp32":
+            raise ModelRefused(f"precision: expected fp32, which null evaluates in; got {options.precision!r}")
         onnx = _import_onnx()
         with _refusals():
             model = _load(onnx, artifact)

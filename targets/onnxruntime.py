@@ -6,40 +6,53 @@ Devices carry this file: Python 3.8, standard library and NumPy only.
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 import tempfile
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Callable, ClassVar, Dict, Iterator, List, Literal, Mapping, Optional, Tuple, Type
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    ClassVar,
+    Dict,
+    Iterator,
+    List,
+    Literal,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+)
 
 import numpy as np
 
 from calibration.scheme import Encoding, Scheme
 from targets.errors import DeviceError, ModelRefused
+from targets.fusion import FloatCause
+from targets.onnx_nodes import read_nodes
+from targets.onnxruntime_trace import drop_first_run, read_layers
+from targets.runner.facts import read_cpu_features
 from targets.runner.feeds import align, check_feeds, make_feeds
-from targets.target import Arrays, Layer, RunOptions, TensorSpec
+from targets.target import Arrays, FloatType, Layer, RunOptions, TensorSpec
 
 if TYPE_CHECKING:
     import onnxruntime
 
-INSPECTED_RUNS = 5
-"""Runs over which the time of a layer is averaged."""
+INSPECTED_RUNS = 10
+"""Runs over which the time of a layer is averaged, after a cold one."""
 
 ELEMENT_TYPES = {"float": "float32", "double": "float64"}
 """ONNX Runtime's names of element types, where NumPy's differ."""
 
-INTEGER_OPS = re.compile(
-    r"QLinear\w+|QGemm|QAttention|QOrdered\w+|QMoE|QEmbedLayerNormalization|ConvInteger|MatMulInteger\w*|"
-    r"DynamicQuantize(MatMul|LSTM)|MatMulNBits|NhwcMaxPool"
-)
-"""Operators that compute in int8, whatever their scales' type."""
-
-PRECISIONS = {"float": "fp32", "double": "fp64", "float16": "fp16", "bfloat16": "bf16", "uint8": "int8"}
-"""Element types of a trace, as precisions; others keep their names."""
+NO_KERNEL = "no integer kernel"
+RECTIFIER = "use ReLU or ReLU6 in the student"
+ELSEWHERE = f"{RECTIFIER}, or target openvino, which fuses it"
+FOLDED_NORM = "use BatchNorm in the student, which folds into the convolution before it"
 
 
 @dataclass(frozen=True)
@@ -58,12 +71,79 @@ class OnnxRuntime:
     """`all` fusions, or `none`: ONNX as written, the reference for what the runtime's fusions change."""
 
     scheme: ClassVar[Scheme] = Scheme()
+    post_training_scheme: ClassVar[Scheme] = Scheme(signed="asymmetric")  # any zero point is as fast as 128
     encoding: ClassVar[Encoding] = Encoding(signed="uint8", nonnegative="uint8", bias="int32", outputs=True)
     highest_opset: ClassVar[int] = 21
+    float_causes: ClassVar[Tuple[FloatCause, ...]] = (
+        FloatCause(("HardSwish",), "HardSwish", NO_KERNEL, ELSEWHERE),
+        FloatCause(("HardSigmoid", "Mul"), "HardSwish (as HardSigmoid and Mul)", NO_KERNEL, ELSEWHERE),
+        FloatCause(("Sigmoid", "Mul"), "SiLU", "no integer kernel of Sigmoid and Mul together", ELSEWHERE),
+        FloatCause(("Softplus", "Tanh", "Mul"), "Mish", NO_KERNEL, ELSEWHERE),
+        FloatCause(("HardSigmoid",), "HardSigmoid", NO_KERNEL, "use Sigmoid in the student, which has one"),
+        FloatCause(("PRelu",), "PReLU", NO_KERNEL, "use LeakyReLU or ReLU in the student, or target openvino"),
+        FloatCause(("Mish",), "Mish", NO_KERNEL, ELSEWHERE),
+        FloatCause(("Gelu",), "GELU", NO_KERNEL, ELSEWHERE),
+        FloatCause(("Erf",), "GELU, or another use of Erf", NO_KERNEL, ELSEWHERE),
+        FloatCause(("Elu",), "ELU", NO_KERNEL, ELSEWHERE),
+        FloatCause(("Tanh",), "Tanh", NO_KERNEL, f"{ELSEWHERE}; Sigmoid has one too"),
+        FloatCause(("Softplus",), "Softplus", NO_KERNEL, RECTIFIER),
+        FloatCause(("Exp",), "Exp", NO_KERNEL, "take it out of the student"),
+        FloatCause(("LayerNormalization",), "LayerNorm", NO_KERNEL, FOLDED_NORM),
+        FloatCause(("InstanceNormalization",), "InstanceNorm", NO_KERNEL, FOLDED_NORM),
+        FloatCause(("GroupNormalization",), "GroupNorm", NO_KERNEL, FOLDED_NORM),
+        FloatCause(
+            ("BatchNormalization",),
+            "BatchNorm",
+            "no integer kernel, and no convolution right before it to fold it into",
+            "put it right behind a convolution in the student",
+        ),
+        FloatCause(
+            ("ReduceMean",),
+            "a mean",
+            NO_KERNEL,
+            "average over both image axes (AdaptiveAvgPool2d(1)), whose operator has one",
+        ),
+        FloatCause(
+            ("Resize",),
+            "interpolation",
+            "only nearest neighbours can be taken of codes",
+            'upsample with mode="nearest" in the student',
+        ),
+        FloatCause(
+            ("ConvTranspose",),
+            "ConvTranspose",
+            NO_KERNEL,
+            "use nearest upsampling and a convolution in the student, or target openvino",
+        ),
+        FloatCause(("Pad",), "padding", NO_KERNEL, "let the convolution behind it pad with zeros"),
+        FloatCause(("Sub",), "subtraction", NO_KERNEL, "add the negated tensor in the student"),
+        FloatCause(("Div",), "division", NO_KERNEL, "multiply by the reciprocal, or scale the weights before it"),
+        FloatCause(
+            ("Relu",),
+            "ReLU",
+            "nothing absorbs it: another operator reads what is before it, or its grid reaches below zero",
+            "let ReLU be the only reader of the operator before it",
+        ),
+        FloatCause(
+            ("Clip",),
+            "ReLU6, or another Clip",
+            "nothing absorbs it: another operator reads what is before it, or its grid reaches beyond the limits",
+            "let it be the only reader of the operator before it, or use ReLU",
+        ),
+    )
+    float_types: ClassVar[Tuple[FloatType, ...]] = (
+        "fp32",
+    )  # float16 files run through casts to float32 (1.31, x86-64)
+    floats_in_file: ClassVar[bool] = True
+    dynamic: ClassVar[bool] = True
 
     def runtime_version(self) -> str:
         """Import the runtime and return its version; raises DeviceError where it is missing."""
         return str(_import_runtime().__version__)
+
+    def find_float_types(self) -> Tuple[FloatType, ...]:
+        """Return fp32, on every processor: its float16 kernels for some ARM ones are not driven."""
+        return self.float_types
 
     def compile(self, model: Path, artifact: Path, options: RunOptions) -> None:
         """Load the model, so that a refusal shows here, and copy it: the ONNX file is what runs in the field."""
@@ -85,15 +165,19 @@ class OnnxRuntime:
         with tempfile.TemporaryDirectory(prefix="trace-") as folder:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(folder) / "trace")
+            optimized = Path(folder) / "optimized.onnx"
+            settings.optimized_model_filepath = str(optimized)
+            settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
             with _refusals(runtime, artifact.parent):
                 session = runtime.InferenceSession(str(artifact), settings, providers=["CPUExecutionProvider"])
                 feeds = make_feeds(_read_specs(session.get_inputs()), {}, seed=0)
                 try:
-                    for _ in range(INSPECTED_RUNS):
+                    for _ in range(1 + INSPECTED_RUNS):
                         session.run(None, feeds)
                 finally:
                     trace = Path(session.end_profiling())
-            return read_layers(json.loads(trace.read_text(encoding="utf-8")), INSPECTED_RUNS)
+            events = drop_first_run(json.loads(trace.read_text(encoding="utf-8")))
+            return read_layers(events, INSPECTED_RUNS, read_nodes(optimized.read_bytes()))
 
     def _make_settings(self, runtime: ModuleType, options: RunOptions) -> onnxruntime.SessionOptions:
         if options.precision != "fp32":
@@ -108,6 +192,8 @@ class OnnxRuntime:
         level = "ORT_ENABLE_ALL" if self.graph_optimization == "all" else "ORT_DISABLE_ALL"
         settings.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, level)
         settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.threads > 1 else "0")
+        if saturates_int8(platform.machine(), read_cpu_features()):
+            settings.add_session_config_entry("session.x64quantprecision", "1")
         settings.log_severity_level = 4  # refusals are raised, so its own log would only repeat them
         return settings
 
@@ -167,32 +253,15 @@ class OnnxRuntimeSession:
         return infer
 
 
-def read_layers(events: List[Dict[str, object]], runs: int) -> List[Layer]:
-    """Return the executed nodes of a trace (ONNX Runtime's profile, as JSON) in order of first execution."""
-    total_us: Dict[str, float] = defaultdict(float)
-    kinds: Dict[str, Tuple[str, str]] = {}
-    for event in events:
-        arguments = event.get("args")
-        name = str(event["name"])
-        if event.get("cat") != "Node" or not name.endswith("_kernel_time") or not isinstance(arguments, dict):
-            continue
-        name = name[: -len("_kernel_time")]
-        total_us[name] += float(str(event["dur"]))
-        kinds.setdefault(name, (str(arguments["op_name"]), _find_precision(arguments)))
-    return [Layer(name, *kinds[name], time_ms=total / runs / 1000) for name, total in total_us.items()]
+def saturates_int8(machine: str, features: Sequence[str]) -> bool:
+    """Tell whether products of uint8 and int8 codes can overflow on a processor.
 
-
-def _find_precision(arguments: Mapping[str, object]) -> str:
-    """Return the type that a node computes in: int8 for integer operators, else that of its floats, if any."""
-    if INTEGER_OPS.fullmatch(str(arguments["op_name"])):
-        return "int8"
-    types = [name for side in ("input", "output") for name in _list_types(arguments.get(f"{side}_type_shape"))]
-    floats = [name for name in types if name in ("float", "double", "float16", "bfloat16")]
-    return PRECISIONS.get((floats or types or ["none"])[0], (floats or types or ["none"])[0])
-
-
-def _list_types(shapes: object) -> List[str]:
-    return [name for entry in shapes for name in entry] if isinstance(shapes, list) else []
+    x86 without VNNI adds pairs of such products in 16 bits (vpmaddubsw), which 255 x 127 x 2 exceeds. ONNX Runtime
+    then needs `session.x64quantprecision`, which turns weights to uint8 at load time: slower kernels, right results. It
+    knows by itself where they are not needed, so that a processor whose features are unknown counts as one without.
+    """
+    is_x86 = machine.lower() in ("x86_64", "amd64", "i386", "i686", "x86")
+    return is_x86 and not {"avx_vnni", "avx512_vnni"} & set(features)
 
 
 def _read_specs(nodes: List[onnxruntime.NodeArg]) -> Tuple[TensorSpec, ...]:

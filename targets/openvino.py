@@ -8,23 +8,24 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Callable, ClassVar, Dict, Iterator, List, Literal, Mapping, Optional
+from typing import TYPE_CHECKING, Callable, ClassVar, Dict, Iterator, List, Literal, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from calibration.scheme import Encoding, Scheme
 from targets.errors import DeviceError, ModelRefused
+from targets.fusion import FloatCause
 from targets.runner.feeds import align, check_feeds, make_feeds
-from targets.target import Arrays, Layer, RunOptions, TensorSpec
+from targets.target import Arrays, FloatType, Layer, RunOptions, TensorSpec
 
 if TYPE_CHECKING:
     import openvino
 
-INSPECTED_RUNS = 5
-"""Runs after which the counters of a layer, which are averages, are read."""
+COLD_RUNS, INSPECTED_RUNS = 5, 20
+"""Inferences that do not count in the time of a layer, because the first of them packs weights, and those that do."""
 
 NOT_EXECUTED = "not_executed"
 """A layer done in place, one that holds data, or one that takes less than 1 us."""
@@ -40,6 +41,12 @@ ELEMENT_TYPES = {
     **{"u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8"},
 }
 """OpenVINO's names of element types, as NumPy's."""
+
+FLOAT_KERNEL = "a float kernel only"
+FOLDED_NORM = "use BatchNorm in the student, which folds into the convolution before it"
+
+ADDED_TO_NAMES = re.compile(r"(/WithoutBiases|/DequantizationMultiply|_original)+$")
+"""What its transformations append to the name of the node that a layer stands for."""
 
 NOISE = re.compile(
     r"Exception from .*|FrontEnd API failed with.*|Model wasn't fully converted.*|Summary:|Loading input model|"
@@ -64,8 +71,35 @@ class OpenVino:
     """OpenVINO's name of the processor."""
 
     scheme: ClassVar[Scheme] = Scheme()
-    encoding: ClassVar[Encoding] = Encoding(signed="int8", nonnegative="uint8", bias="float32", outputs=False)
+    post_training_scheme: ClassVar[Scheme] = Scheme()
+    encoding: ClassVar[Encoding] = Encoding(
+        signed="int8",
+        nonnegative="uint8",
+        bias="float32",
+        outputs=False,
+        concatenated="uint8",  # 2026.4.1 computes wrong values from int8 that comes out of a Concat
+    )
     highest_opset: ClassVar[int] = 21
+    float_causes: ClassVar[Tuple[FloatCause, ...]] = (
+        FloatCause(
+            ("HardSigmoid", "Mul"),
+            "HardSwish (as HardSigmoid and Mul)",
+            "HardSigmoid has a reference kernel only",
+            "write it as one operator: HardSwish of opset 14, from torch's Hardswish",
+        ),
+        FloatCause(
+            ("HardSigmoid",), "HardSigmoid", "a reference kernel only", "use Sigmoid in the student, which is fused"
+        ),
+        FloatCause(("Softmax",), "Softmax", FLOAT_KERNEL, "none is needed: float is its way in attention"),
+        FloatCause(("LayerNormalization",), "LayerNorm", FLOAT_KERNEL, FOLDED_NORM),
+        FloatCause(
+            ("Resize",), "interpolation", "only nearest neighbours are taken of codes", 'upsample with mode="nearest"'
+        ),
+        FloatCause(("Exp",), "Exp", FLOAT_KERNEL, "take it out of the student"),
+    )
+    float_types: ClassVar[Tuple[FloatType, ...]] = ("fp32", "bf16", "fp16")
+    floats_in_file: ClassVar[bool] = False
+    dynamic: ClassVar[bool] = False  # it decomposes DynamicQuantizeLinear into float operators
 
     def runtime_version(self) -> str:
         """Import the runtime and return its version; raises DeviceError where it, or its processor, is missing."""
@@ -77,6 +111,12 @@ class OpenVino:
                 f"install the driver of the {self.device}, or set device to one of those"
             )
         return str(runtime.__version__).split("-")[0]
+
+    def find_float_types(self) -> Tuple[FloatType, ...]:
+        """Return the float types that OpenVINO counts among the processor's capabilities."""
+        runtime = _import_runtime()
+        with _refusals(runtime):
+            return self._read_float_types(runtime.Core())
 
     def compile(self, model: Path, artifact: Path, options: RunOptions) -> None:
         """Compile the model on the device, so that a refusal shows here, and copy it.
@@ -96,28 +136,42 @@ class OpenVino:
         compiled = self._compile_model(artifact, options, {"PERF_COUNT": True})
         session = OpenVinoSession(compiled)
         infer = session.bind(make_feeds(session.inputs, {}, seed=0))
+        for _ in range(COLD_RUNS - 1):  # one was run by `bind`
+            infer()
+        cold = {layer.name: layer for layer in read_layers(compiled.get_runtime_model().get_ordered_ops())}
         for _ in range(INSPECTED_RUNS):
             infer()
-        operations = compiled.get_runtime_model().get_ordered_ops()
-        facts = [(operation.get_friendly_name(), _read_facts(operation)) for operation in operations]
-        executed = [(name, fact) for name, fact in facts if _is_executed(fact)]
-        executed.sort(key=lambda item: int(item[1]["execOrder"]))
-        return [_read_layer(name, fact) for name, fact in executed]
+        warm = read_layers(compiled.get_runtime_model().get_ordered_ops())
+        return [replace(layer, time_ms=_time_when_warm(cold.get(layer.name, layer), layer)) for layer in warm]
 
     def _compile_model(
         self, artifact: Path, options: RunOptions, extra: Mapping[str, object]
     ) -> openvino.CompiledModel:
         runtime = _import_runtime()
+        core = runtime.Core()
         settings: Dict[str, object] = {
-            "INFERENCE_PRECISION_HINT": _choose_hint(options),
+            "INFERENCE_PRECISION_HINT": self._choose_hint(core, options),
             "PERFORMANCE_HINT": "LATENCY",
             **extra,
         }
         if self.device == "CPU":
             settings.update({"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": options.threads})
         with _refusals(runtime, artifact.parent):
-            core = runtime.Core()
             return core.compile_model(core.read_model(str(artifact)), self.device, settings)
+
+    def _choose_hint(self, core: openvino.Core, options: RunOptions) -> str:
+        """Refuse what the processor lacks: asked for f16, say, OpenVINO 2026.4 silently computes in bf16 or f32."""
+        present = ("fp32",) if options.precision == "fp32" else self._read_float_types(core)
+        if options.precision not in present:
+            raise ModelRefused(
+                f"precision: expected one of {', '.join(present)}, which OpenVINO computes in on this {self.device}; "
+                f"got {options.precision!r}"
+            )
+        return HINTS[options.precision]
+
+    def _read_float_types(self, core: openvino.Core) -> Tuple[FloatType, ...]:
+        capabilities = core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
+        return tuple(name for name in self.float_types if name.upper() in capabilities)
 
 
 class OpenVinoSession:
@@ -172,6 +226,65 @@ def find_precision(primitive: str, precision: str) -> str:
     return PRECISIONS.get(computed, PRECISIONS.get(precision.lower(), precision.lower()))
 
 
+def read_layers(operations: Sequence[openvino.Node]) -> List[Layer]:
+    """Return the executed layers of a runtime model in their order, with what each reads and its counted time."""
+    facts = {operation.get_friendly_name(): _read_facts(operation) for operation in operations}
+    read = {operation.get_friendly_name(): _read_edges(operation) for operation in operations}
+    executed = sorted(
+        (name for name, fact in facts.items() if _is_executed(fact)), key=lambda name: int(facts[name]["execOrder"])
+    )
+    layers = []
+    for name in executed:
+        fact = facts[name]
+        reads = tuple(dict.fromkeys(found for edge in read[name] for found in _executed_before(edge, facts, read)))
+        time_us = 0.0 if fact["execTimeMcs"] == NOT_EXECUTED else float(fact["execTimeMcs"])
+        sources = tuple(ADDED_TO_NAMES.sub("", source) for source in fact["originalLayersNames"].split(",") if source)
+        layers.append(
+            Layer(
+                name,
+                fact["layerType"],
+                find_precision(fact["primitiveType"], fact["runtimePrecision"]),
+                time_ms=time_us / 1000,
+                reads=reads,
+                sources=tuple(dict.fromkeys(sources)),
+                is_conversion=_converts(fact, [facts[edge] for edge in read[name]]),
+            )
+        )
+    return layers
+
+
+def _time_when_warm(cold: Layer, warm: Layer) -> float:
+    """Return the mean time of the runs after the cold ones: counters are averages since the beginning."""
+    total_ms = (COLD_RUNS + INSPECTED_RUNS) * (warm.time_ms or 0.0)
+    return max(0.0, (total_ms - COLD_RUNS * (cold.time_ms or 0.0)) / INSPECTED_RUNS)
+
+
+def _executed_before(name: str, facts: Mapping[str, Dict[str, str]], read: Mapping[str, List[str]]) -> Iterator[str]:
+    """Yield the layer of that name, or those before it where it is not executed."""
+    if _is_executed(facts[name]):
+        yield name
+    else:
+        for edge in read[name]:
+            yield from _executed_before(edge, facts, read)
+
+
+def _read_edges(operation: openvino.Node) -> List[str]:
+    return [port.get_source_output().get_node().get_friendly_name() for port in operation.inputs()]
+
+
+def _converts(facts: Mapping[str, str], before: Sequence[Mapping[str, str]]) -> bool:
+    """Tell a layer that only re-types or re-scales; a Reorder that keeps the type only changes the layout.
+
+    Subgraphs of nothing but QuantizeLinear are found by their sources, in the model's file.
+    """
+    if facts["layerType"] in ("Reorder", "Convert"):
+        return any(
+            PRECISIONS.get(layer["outputPrecisions"]) != PRECISIONS.get(facts["outputPrecisions"])
+            for layer in before[:1]
+        )
+    return facts["layerType"] in ("FakeQuantize", "Quantize")
+
+
 def _is_executed(facts: Mapping[str, str]) -> bool:
     """Tell layers that compute from those that hold data, and from those done in place, which have no primitive.
 
@@ -183,16 +296,10 @@ def _is_executed(facts: Mapping[str, str]) -> bool:
     )
 
 
-def _read_layer(name: str, facts: Mapping[str, str]) -> Layer:
-    precision = find_precision(facts["primitiveType"], facts["runtimePrecision"])
-    time_us = 0.0 if facts["execTimeMcs"] == NOT_EXECUTED else float(facts["execTimeMcs"])
-    return Layer(name, facts["layerType"], precision, time_ms=time_us / 1000)
-
-
 def _read_facts(operation: openvino.Node) -> Dict[str, str]:
     facts = operation.get_rt_info()
     absent = {"layerType": "unknown", "runtimePrecision": "unknown", "primitiveType": "unknown"}
-    absent.update({"execTimeMcs": NOT_EXECUTED, "execOrder": "0"})
+    absent.update({"execTimeMcs": NOT_EXECUTED, "execOrder": "0", "originalLayersNames": "", "outputPrecisions": ""})
     return {key: str(facts[key].astype(str)) if key in facts else value for key, value in absent.items()}
 
 
@@ -214,12 +321,6 @@ def _make_tensor(runtime: ModuleType, array: np.ndarray) -> openvino.Tensor:
     if array.size == 0:  # there is no memory to share
         return runtime.Tensor(runtime.Type(array.dtype), runtime.Shape(list(array.shape)))
     return runtime.Tensor(array, shared_memory=True)
-
-
-def _choose_hint(options: RunOptions) -> str:
-    if options.precision not in HINTS:
-        raise ModelRefused(f"precision: expected one of {', '.join(HINTS)} for OpenVINO; got {options.precision!r}")
-    return HINTS[options.precision]
 
 
 def _import_runtime() -> ModuleType:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Protocol, Tuple
+from typing import Callable, Dict, List, Literal, Mapping, Optional, Protocol, Tuple
 
 import numpy as np
 
 from calibration.scheme import Encoding, Scheme
+from targets.fusion import FloatCause
 
 Arrays = Dict[str, np.ndarray]
 """Tensors by name, in the model's own types and shapes."""
@@ -35,7 +36,13 @@ class Layer:
     precision: str
     """Of the computation: int8, fp32, bf16, fp16, or another element type's name; never of the storage alone."""
     time_ms: Optional[float] = None
-    """Mean time of one inference in this operator, where the runtime counts it."""
+    """Time of one inference in this operator, the mean or the median of several, where the runtime counts it."""
+    reads: Tuple[str, ...] = ()
+    """Names of the executed operators whose outputs it reads, where the runtime tells; inputs and weights are none."""
+    sources: Tuple[str, ...] = ()
+    """What it computes, as names of nodes (or of their outputs) in the model's file, where the runtime tells."""
+    is_conversion: bool = False
+    """Whether it only turns values into codes, codes into values, or codes of one grid into those of another."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,10 @@ class RunOptions:
     threads: int = 1
     precision: str = "fp32"
     """The float type pinned for what is not int8: fp32 (also for int8 models), bf16 or fp16."""
+
+
+FloatType = Literal["fp32", "bf16", "fp16"]
+"""Float types that models can compute in, the most exact first."""
 
 
 class Session(Protocol):
@@ -70,7 +81,7 @@ class Session(Protocol):
 
 
 class Target(Protocol):
-    """A runtime: data that the chain obeys, its version, and three methods that run ON the device."""
+    """A runtime: data that the chain obeys, what it says of itself, and three methods; all run ON the device."""
 
     @property
     def kind(self) -> str:
@@ -83,6 +94,11 @@ class Target(Protocol):
         ...
 
     @property
+    def post_training_scheme(self) -> Scheme:
+        """The grid on which ONNX files are quantized for it without training."""
+        ...
+
+    @property
     def encoding(self) -> Encoding:
         """The form of Q/DQ that it fuses."""
         ...
@@ -92,11 +108,35 @@ class Target(Protocol):
         """The highest ONNX opset that it reads."""
         ...
 
+    @property
+    def float_types(self) -> Tuple[FloatType, ...]:
+        """The float types that it computes in on some processor; `find_float_types` tells of the one at hand."""
+        ...
+
+    @property
+    def floats_in_file(self) -> bool:
+        """Whether the float type is the file's own; else the model is float32 and an option pins the type."""
+        ...
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether int8 with activation ranges found at run time is fused, and so can win."""
+        ...
+
+    @property
+    def float_causes(self) -> Tuple[FloatCause, ...]:
+        """Why it computes operators in float between quantized ones; patterns before their parts."""
+        ...
+
     def runtime_version(self) -> str:
         """Import the runtime and return its version: a process that did this, and no more, is a memory baseline.
 
         Raises DeviceError where the runtime, or the processor that it is to use, is missing.
         """
+        ...
+
+    def find_float_types(self) -> Tuple[FloatType, ...]:
+        """Return those of `float_types` that this processor has instructions for. Raises as `runtime_version`."""
         ...
 
     def compile(self, model: Path, artifact: Path, options: RunOptions) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Dict, List, Literal
+from typing import ClassVar, Dict, List, Literal, Mapping, Sequence, Tuple
 
 from calibration.scheme import Encoding, Scheme
+from targets.acceptance import Acceptance
 from targets.errors import DeviceError
-from targets.target import Layer, RunOptions, Session
+from targets.fusion import FloatCause
+from targets.target import FloatType, Layer, RunOptions, Session
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,22 @@ class TensorRt:
     """Which runtime."""
 
     scheme: ClassVar[Scheme] = Scheme()
+    post_training_scheme: ClassVar[Scheme] = Scheme()  # its zero points must be 0
     encoding: ClassVar[Encoding] = Encoding(
         signed="int8", nonnegative="int8", bias="float32", outputs=False, residual="skip"
     )
     highest_opset: ClassVar[int] = 17  # of TensorRT 8.5 and 8.6, the oldest that are served
+    float_causes: ClassVar[Tuple[FloatCause, ...]] = ()
+    float_types: ClassVar[Tuple[FloatType, ...]] = ("fp32", "fp16")
+    floats_in_file: ClassVar[bool] = True  # strong typing, the only way since TensorRT 11
+    dynamic: ClassVar[bool] = False
 
     def runtime_version(self) -> str:
         """Raise DeviceError: this version of Edgeproof does not drive TensorRT."""
+        raise _not_driven()
+
+    def find_float_types(self) -> Tuple[FloatType, ...]:
+        """Raise DeviceError."""
         raise _not_driven()
 
     def compile(self, model: Path, artifact: Path, options: RunOptions) -> None:
@@ -48,6 +59,12 @@ class TensorRt:
     def inspect(self, artifact: Path, options: RunOptions) -> List[Layer]:
         """Raise DeviceError."""
         raise _not_driven()
+
+    def check_model(self, model: Path, shapes: Mapping[str, Sequence[int]], *, timeout_s: float) -> Acceptance:
+        """Ask NVIDIA's parser and builder, which need no GPU; see ChecksWithoutDevice."""
+        from targets.tensorrt_check import check_model
+
+        return check_model(model, shapes, timeout_s=timeout_s)
 
 
 def _not_driven() -> DeviceError:

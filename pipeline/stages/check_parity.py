@@ -1,19 +1,34 @@
-"""Stage: how far the device parts from the trained model, hop by hop, on the same inputs."""
+"""Stage: how far the device parts from the trained model, hop by hop, on the same inputs; and where, if it does."""
 
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
+import torch
 
-from pipeline.artifacts import CompiledModel, Hop, OnnxModel, Parity
+from pipeline.artifacts import Bisection, CompiledModel, Hop, OnnxModel, Parity
+from pipeline.budget import ParityBudget
+from pipeline.export.grids import Tap, bisect, compare_taps, diverge, find_taps
+from pipeline.export.taps import batched_shapes, with_outputs
 from pipeline.models.trained import TrainedModel
 from pipeline.tasks import AnyTask
 from pipeline.training.evaluate import evaluate_logits
 from pipeline.training.quantized_model import load_any
+from pipeline.training.quantizer_taps import OnGrid, tap_quantizers
 from targets.devices.device import Device
-from targets.target import RunOptions, Target
+from targets.target import Arrays, RunOptions, Target
 
 PARITY_SAMPLES = 256
+BISECTED_SAMPLES = 32
+MOST_ELEMENTS = 2**26
+"""Of all compared tensors together: fewer samples are compared of a model whose tensors are large."""
+LEAST_AGREEMENT = 0.98
+"""Below this share of samples with the same class a hop is looked into, where no budget says otherwise."""
+TORCH_TO_ONNX, ONNX_TO_DEVICE = "torch to ONNX", "ONNX to device"
 
 
 @dataclass(frozen=True)
@@ -24,10 +39,18 @@ class Runtime:
     device: Device
     options: RunOptions
 
-    def logits(self, artifact: Path, name: str, images_NCHW: np.ndarray) -> np.ndarray:
-        """Return the model's only output for normalized images."""
-        outputs = self.device.infer(self.target, artifact, self.options, {name: images_NCHW})
+    def logits(self, artifact: Path, name: str, images: np.ndarray) -> np.ndarray:
+        """Return the model's only output for images in the form that it takes."""
+        outputs = self.device.infer(self.target, artifact, self.options, {name: images})
         return next(iter(outputs.values()))
+
+    def tapped(self, model: onnx.ModelProto, taps: Sequence[Tap], name: str, images: np.ndarray) -> Arrays:
+        """Return the model's outputs and the tensors of `taps`, from a copy that is compiled for them."""
+        with tempfile.TemporaryDirectory(prefix="taps-") as folder:
+            path, artifact = Path(folder) / "model.onnx", Path(folder) / "artifact.onnx"
+            onnx.save(with_outputs(model, [tap.tensor for tap in taps]), path)
+            self.device.compile_model(self.target, path, artifact, self.options)
+            return self.device.infer(self.target, artifact, self.options, {name: images})
 
 
 def check_parity(
@@ -38,8 +61,11 @@ def check_parity(
     compiled: CompiledModel,
     reference: Runtime,
     runtime: Runtime,
+    budget: ParityBudget | None = None,
 ) -> Parity:
     """Compare torch in float32, ONNX as written, and the compiled artifact, on images of the validation cut.
+
+    A hop that parts beyond its limit is looked into, tensor by tensor.
 
     Args:
         task: gives images and normalization.
@@ -48,6 +74,7 @@ def check_parity(
         compiled: what runs on the device.
         reference: evaluates ONNX as written.
         runtime: runs the compiled artifact.
+        budget: the limits of a hop; without one, that of LEAST_AGREEMENT.
 
     Raises:
         DeviceError: a job failed.
@@ -55,11 +82,69 @@ def check_parity(
     cut = task.load().validation
     split = cut.take(np.arange(min(PARITY_SAMPLES, len(cut))))
     processing = task.normalization.processing()
-    images = processing.preprocess(split.images)
-    in_torch = evaluate_logits(load_any(trained), split, processing)
+    images = processing.fed_to(model.input).preprocess(split.images)
+    network = load_any(trained)
+    in_torch = evaluate_logits(network, split, processing)
     in_onnx = reference.logits(model.path, model.input.name, images)
     on_device = runtime.logits(compiled.path, model.input.name, images)
-    return Parity(torch_vs_onnx=compare(in_torch, in_onnx), onnx_vs_device=compare(in_onnx, on_device))
+    export, device = compare(in_torch, in_onnx), compare(in_onnx, on_device)
+    found: list[Bisection | None] = []
+    if is_apart(export, budget) or is_apart(device, budget):
+        proto = onnx.load(model.path)
+        taps, num_samples = choose_taps(proto, len(images))
+        written = reference.tapped(proto, taps, model.input.name, images[:num_samples])
+        if is_apart(export, budget):
+            behind = tap_quantizers(network, torch.from_numpy(processing.preprocess(split.images[:num_samples])))
+            found.append(bisect_export(taps, behind, written, logits={model.output.name: in_torch[:num_samples]}))
+        if is_apart(device, budget):
+            executed = runtime.tapped(proto, taps, model.input.name, images[:num_samples])
+            found.append(bisect_device([*taps, Tap("", model.output.name)], written, executed))
+    return Parity(export, device, tuple(each for each in found if each is not None))
+
+
+def is_apart(hop: Hop, budget: ParityBudget | None) -> bool:
+    """Tell whether a hop is beyond a limit of the budget, or, where it has none, beyond LEAST_AGREEMENT."""
+    least, most = (budget.min_agreement, budget.max_abs_diff) if budget else (None, None)
+    is_close = hop.max_abs_diff <= (math.inf if most is None else most)  # nan is not
+    return not is_close or hop.top1_agreement < (LEAST_AGREEMENT if least is None else least)
+
+
+def choose_taps(proto: onnx.ModelProto, num_images: int) -> tuple[list[Tap], int]:
+    """Return the tensors to compare, which must keep the samples apart, and of how many images at most."""
+    shapes = batched_shapes(proto)
+    taps = [tap for tap in find_taps(proto) if tap.tensor in shapes]
+    elements = sum(math.prod(shapes[tap.tensor]) for tap in taps)
+    return taps, max(1, min(BISECTED_SAMPLES, num_images, MOST_ELEMENTS // max(elements, 1)))
+
+
+def bisect_export(
+    taps: Sequence[Tap],
+    in_torch: Mapping[str, OnGrid],
+    in_onnx: Mapping[str, np.ndarray],
+    *,
+    logits: Mapping[str, np.ndarray],
+) -> Bisection | None:
+    """Compare what is behind each quantizer of the trained model with the codes of the same node's in its export."""
+    both = [tap for tap in taps if tap.node in in_torch]
+    found = [
+        diverge(tap.node, in_torch[tap.node].values, tap.values(in_onnx[tap.tensor]), in_torch[tap.node].scale)
+        for tap in both
+        if in_torch[tap.node].values.shape == in_onnx[tap.tensor].shape
+    ]
+    found += [diverge(name, values, in_onnx[name]) for name, values in logits.items()]
+    note = f"compared behind {len(both)} of the {len(in_torch)} calls of quantizers in the trained model"
+    return bisect(TORCH_TO_ONNX, found, num_samples=_num_samples(in_onnx), note=note)
+
+
+def bisect_device(
+    taps: Sequence[Tap], in_onnx: Mapping[str, np.ndarray], on_device: Mapping[str, np.ndarray]
+) -> Bisection | None:
+    """Compare the same tensors of the file as written and as the device executes it."""
+    note = (
+        "the device gave these tensors as outputs of a copy of the model: a runtime does not fuse across an output, so "
+        "what only a fusion changes may not show"
+    )
+    return bisect(ONNX_TO_DEVICE, compare_taps(taps, in_onnx, on_device), num_samples=_num_samples(in_onnx), note=note)
 
 
 def compare(first_NK: np.ndarray, second_NK: np.ndarray) -> Hop:
@@ -69,3 +154,7 @@ def compare(first_NK: np.ndarray, second_NK: np.ndarray) -> Hop:
         top1_agreement=float((first_NK.argmax(axis=1) == second_NK.argmax(axis=1)).mean()),
         num_samples=len(first_NK),
     )
+
+
+def _num_samples(arrays: Mapping[str, np.ndarray]) -> int:
+    return len(next(iter(arrays.values())))

@@ -1,30 +1,20 @@
 """Stage: compiles an ONNX file on the device where it will run."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifacts import CompiledModel, OnnxModel
-from targets.devices.device import Device, DeviceFacts
+from pipeline.artifacts import CompiledModel, OnnxFile, OnnxModel
+from pipeline.export.source import Source
+from pipeline.site import Site
 from targets.target import RunOptions, Target
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 TOOLCHAIN = ()
 
 
-@dataclass(frozen=True)
-class Site:
-    """A probed device: counts by what it says of itself, never by its name."""
-
-    device: Device
-    facts: DeviceFacts
-
-    def fingerprint(self) -> str:
-        """Return the digest of processor, system and runtime version."""
-        return self.facts.digest
-
-
-def compile_model(out_dir: Path, model: OnnxModel, target: Target, site: Site, options: RunOptions) -> CompiledModel:
+def compile_model(
+    out_dir: Path, model: OnnxModel | OnnxFile | Source, target: Target, site: Site, options: RunOptions
+) -> CompiledModel:
     """Compile `model` and list the operators that are executed.
 
     Raises:

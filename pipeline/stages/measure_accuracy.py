@@ -39,7 +39,7 @@ def measure_accuracy(
         DeviceError: the job failed.
     """
     test = task.load().test
-    processing = task.normalization.processing()
+    processing = task.normalization.processing().fed_to(model.input)
     outputs = device.infer(
         target,
         compiled.path,

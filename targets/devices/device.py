@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -33,10 +33,11 @@ from targets.runner.job import (
     Job,
     ProfileRequest,
     name_array,
+    name_entrant,
 )
 from targets.target import Arrays, Layer, RunOptions, Target, TensorSpec
 
-__all__ = ["Compiled", "Device", "DeviceFacts", "ProfileBlock", "ProfileRequest", "open_device"]
+__all__ = ["Compiled", "Device", "DeviceFacts", "Entrant", "ProfileBlock", "ProfileRequest", "Turns", "open_device"]
 
 DEVICES = ("local",)
 """Names of the devices that are known without an inventory."""
@@ -77,6 +78,24 @@ class ProfileBlock:
 
 
 @dataclass(frozen=True)
+class Entrant:
+    """One of several artifacts whose latencies are compared."""
+
+    artifact: Path
+    options: RunOptions
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What one of them gave."""
+
+    samples_ns: Tuple[np.ndarray, ...]
+    """int64, of each round; none where it was refused."""
+    refusal: Optional[str] = None
+    """Why the runtime does not run it."""
+
+
+@dataclass(frozen=True)
 class _Task:
     """A job, and the files that go with it."""
 
@@ -91,6 +110,8 @@ class _Task:
     feeds: Mapping[str, np.ndarray] = field(default_factory=dict)
     processing: Optional[Processing] = None
     request: ProfileRequest = field(default_factory=ProfileRequest)
+    entrants: Tuple[RunOptions, ...] = ()
+    rounds: int = 1
 
     def describe(self, nonce: str) -> Job:
         limit_s = self.timeout_s + 10  # the host ends a job first, and knows why
@@ -103,6 +124,8 @@ class _Task:
             feeds=tuple(self.feeds),
             processing=self.processing,
             request=self.request,
+            entrants=self.entrants,
+            rounds=self.rounds,
         )
 
 
@@ -197,6 +220,31 @@ class Device:
             outputs=read_specs(result["outputs"]),
             context=context,
         )
+
+    def compare(
+        self, target: Target, entrants: Sequence[Entrant], request: ProfileRequest, *, rounds: int
+    ) -> List[Turns]:
+        """Return the raw latency samples of each artifact in each round, all taken in turns in one fresh process.
+
+        `request.max_seconds` is shared by all of them.
+        """
+        task = _Task(
+            "compare",
+            _narrow(target),
+            entrants[0].options,
+            self.job_timeout_s + 2 * request.max_seconds,
+            ", ".join(entrant.artifact.name for entrant in entrants),
+            push={name_entrant(index): entrant.artifact for index, entrant in enumerate(entrants)},
+            request=request,
+            entrants=tuple(entrant.options for entrant in entrants),
+            rounds=rounds,
+        )
+        result, arrays = self._perform(task)
+        sizes, refusals = result["rounds"], result["refusals"]
+        assert isinstance(sizes, list)
+        assert isinstance(refusals, list)
+        taken = [tuple(np.split(array, np.cumsum(size)[:-1])) if size else () for array, size in zip(arrays, sizes)]
+        return [Turns(samples_ns, refusal) for samples_ns, refusal in zip(taken, refusals)]
 
     def _perform(self, task: _Task, on_progress: Optional[Progress] = None) -> Tuple[Result, List[np.ndarray]]:
         """Push, run and pull one job; return its result and its arrays."""

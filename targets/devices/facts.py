@@ -18,6 +18,8 @@ class DeviceFacts:
     """What a compiled artifact depends on: architecture, processor, cores, system, runtime; never a host name."""
     context: Dict[str, object]
     """What a measurement depends on, as it is now: clocks, load, pressure."""
+    float_types: Tuple[str, ...] = ()
+    """The float types that the runtime computes in on this processor; they follow from the identity."""
 
     @property
     def digest(self) -> str:
@@ -28,17 +30,20 @@ class DeviceFacts:
 
 def read_facts(result: Mapping[str, object]) -> DeviceFacts:
     """Return the facts in a job's result."""
-    identity, context = result["identity"], result["context"]
+    identity, context, float_types = result["identity"], result["context"], result["float_types"]
     assert isinstance(identity, dict)
     assert isinstance(context, dict)
-    return DeviceFacts(identity, context)
+    assert isinstance(float_types, list)
+    return DeviceFacts(identity, context, tuple(float_types))
 
 
 def read_layers(result: Mapping[str, object]) -> Tuple[Layer, ...]:
     """Return the layers in a job's result."""
     layers = result["layers"]
     assert isinstance(layers, list)
-    return tuple(Layer(**layer) for layer in layers)
+    return tuple(
+        Layer(**{**layer, "reads": tuple(layer["reads"]), "sources": tuple(layer["sources"])}) for layer in layers
+    )
 
 
 def read_specs(specs: object) -> Tuple[TensorSpec, ...]:

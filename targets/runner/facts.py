@@ -28,7 +28,7 @@ def read_identity(runtime: str, runtime_version: str) -> Dict[str, str]:
     return {
         "arch": platform.machine(),
         "cpu": read_cpu_model(),
-        "cpu_features": " ".join(_read_cpu_features()) or "unavailable: not in /proc/cpuinfo",
+        "cpu_features": " ".join(read_cpu_features()) or "unavailable: not in /proc/cpuinfo",
         "logical_cores": str(os.cpu_count() or "unavailable: os.cpu_count"),
         "os": _read_os(),
         "runtime": runtime,
@@ -97,7 +97,8 @@ def _read_cpuinfo() -> Dict[str, str]:
     return fields
 
 
-def _read_cpu_features() -> List[str]:
+def read_cpu_features() -> List[str]:
+    """Return which of ISA_FEATURES the processor has; none where only /proc/cpuinfo would tell and is not there."""
     fields = _read_cpuinfo()
     present = set((fields.get("flags") or fields.get("Features") or "").split())
     return [feature for feature in ISA_FEATURES if feature in present]

@@ -45,9 +45,10 @@ def _bind_model(session: Session, request: ProfileRequest) -> Callable[[], objec
 
 def _bind_end_to_end(session: Session, request: ProfileRequest, processing: Processing) -> Callable[[], object]:
     spec = _find_image_input(session, processing)
-    num, channels, height, width = resolve_shape(spec, request.shapes.get(spec.name))
-    random = np.random.default_rng(request.seed)
-    images = random.integers(0, 256, (num, height, width, channels), dtype=np.uint8)
+    shape = resolve_shape(spec, request.shapes.get(spec.name))
+    if processing.input == "float32_nchw":
+        shape = (shape[0], *shape[2:], shape[1])
+    images = np.random.default_rng(request.seed).integers(0, 256, shape, dtype=np.uint8)
     tensor = align(processing.preprocess(images))
     infer = session.bind({spec.name: tensor})
     first = session.outputs[0].name
@@ -147,11 +148,12 @@ def _find_image_input(session: Session, processing: Processing) -> TensorSpec:
     if len(session.inputs) != 1:
         raise ModelRefused(f"inputs: expected one, of images; got {len(session.inputs)}: {session.inputs}")
     spec = session.inputs[0]
-    if spec.dtype != "float32" or len(spec.shape) != 4 or spec.shape[1] not in (None, len(processing.scale)):
-        raise ModelRefused(
-            f"input {spec.name!r}: expected float32 images (N, {len(processing.scale)}, H, W); "
-            f"got {spec.dtype} {spec.shape}"
-        )
+    channels = len(processing.scale)
+    dtype, axis, text = "float32", 1, f"(N, {channels}, H, W)"
+    if processing.input == "uint8_nhwc":
+        dtype, axis, text = "uint8", 3, f"(N, H, W, {channels})"
+    if spec.dtype != dtype or len(spec.shape) != 4 or spec.shape[axis] not in (None, channels):
+        raise ModelRefused(f"input {spec.name!r}: expected {dtype} images {text}; got {spec.dtype} {spec.shape}")
     return spec
 
 

@@ -14,7 +14,7 @@ from targets import TARGETS, AnyTarget
 from targets.processing import Processing
 from targets.target import RunOptions
 
-Action = Literal["probe", "compile", "inspect", "infer", "profile"]
+Action = Literal["probe", "compile", "inspect", "infer", "profile", "compare"]
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
@@ -55,6 +55,10 @@ class Job:
     processing: Optional[Processing] = None
     """How to preprocess the images that `feeds` holds, for `infer`."""
     request: ProfileRequest = field(default_factory=ProfileRequest)
+    entrants: Tuple[RunOptions, ...] = ()
+    """How each artifact of a `compare` runs: artifact_0, artifact_1, ..."""
+    rounds: int = 1
+    """How often a `compare` times them all, one after the other."""
 
     def to_json(self) -> str:
         """Return the job file's text."""
@@ -76,6 +80,8 @@ class Job:
             feeds=tuple(data["feeds"]),
             processing=_read_processing(data["processing"]),
             request=ProfileRequest(**request),
+            entrants=tuple(RunOptions(**options) for options in data["entrants"]),
+            rounds=data["rounds"],
         )
 
 
@@ -88,6 +94,11 @@ def read_target(data: Dict[str, object]) -> AnyTarget:
 def name_array(role: Literal["feed", "output", "samples"], index: int) -> str:
     """Return the file of an array: names of tensors may hold any character."""
     return f"{role}_{index}.npy"
+
+
+def name_entrant(index: int) -> str:
+    """Return the file of an artifact that is compared with others."""
+    return f"{ARTIFACT_FILE}_{index}"
 
 
 def _read_processing(data: Optional[Dict[str, object]]) -> Optional[Processing]:

@@ -12,14 +12,14 @@ import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Callable, Dict, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from targets.errors import DeviceError, ModelRefused
 from targets.runner.facts import read_identity, read_peak_bytes, read_sensors, read_versions
 from targets.runner.inference import bind_for_scope, infer_samples
-from targets.runner.job import ARTIFACT_FILE, MODEL_FILE, RESULT_FILE, Job, name_array
+from targets.runner.job import ARTIFACT_FILE, MODEL_FILE, RESULT_FILE, Job, name_array, name_entrant
 from targets.runner.timing import sample_latency, warm_up
 
 Result = Dict[str, object]
@@ -51,7 +51,8 @@ def probe(job: Job, folder: Path) -> Result:
     """Report the device's identity and context; raises DeviceError where the runtime is missing."""
     version = job.target.runtime_version()
     context = {**read_versions(), **read_sensors()}
-    return {"identity": read_identity(job.target.kind, version), "context": context}
+    float_types = list(job.target.find_float_types())
+    return {"identity": read_identity(job.target.kind, version), "context": context, "float_types": float_types}
 
 
 def compile_model(job: Job, folder: Path) -> Result:
@@ -113,12 +114,43 @@ def profile(job: Job, folder: Path) -> Result:
     }
 
 
+def compare(job: Job, folder: Path) -> Result:
+    """Sample the latency of several artifacts in turns, all loaded in this process, so that noise meets them alike.
+
+    `rounds[i]` are the numbers of samples that artifact i gave in each round: none where `refusals[i]` says why the
+    runtime does not run it. `max_seconds` is shared by all.
+    """
+    runs: Dict[int, Callable[[], object]] = {}
+    refusals: List[Optional[str]] = [None for _ in job.entrants]
+    for index, options in enumerate(job.entrants):
+        try:
+            runs[index] = bind_for_scope(job.target.open(folder / name_entrant(index), options), job.request)
+        except ModelRefused as error:
+            refusals[index] = str(error)
+    seconds = job.request.max_seconds / len(job.entrants)
+    for run in runs.values():
+        warm_up(run, seconds * WARM_UP_SHARE)
+    slice_s = seconds * (1 - WARM_UP_SHARE) / job.rounds
+    samples: List[List[np.ndarray]] = [[] for _ in job.entrants]
+    for turn in range(job.rounds):
+        for index in np.roll(list(runs), -turn):  # nobody is always first
+            samples[index].append(sample_latency(runs[index], job.request.num_samples, slice_s))
+    for index, taken in enumerate(samples):
+        np.save(folder / name_array("samples", index), np.concatenate([np.empty(0, np.int64), *taken]))
+    return {
+        "rounds": [[array.size for array in taken] for taken in samples],
+        "refusals": refusals,
+        "arrays": [name_array("samples", index) for index in range(len(samples))],
+    }
+
+
 ACTIONS: Dict[str, Callable[[Job, Path], Result]] = {
     "probe": probe,
     "compile": compile_model,
     "inspect": inspect,
     "infer": infer,
     "profile": profile,
+    "compare": compare,
 }
 
 

@@ -1,6 +1,7 @@
 """What every target must do: a new one gets these tests by standing in the union."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -11,8 +12,9 @@ from calibration.scheme import Encoding, Scheme
 from targets import TARGETS, AnyTarget
 from targets.devices.device import Device, ProfileRequest, open_device
 from targets.errors import DeviceError, ModelRefused
-from targets.target import RunOptions, Target
+from targets.target import FloatType, RunOptions, Target
 
+FLOAT_TYPES: tuple[FloatType, ...] = get_args(FloatType)
 OPTIONS = RunOptions(threads=1, precision="fp32")
 TOLERANCE = 1e-5  # fp32 sums of 27 products, taken in another order
 
@@ -75,6 +77,10 @@ def test_a_target_declares_its_data(kind: type[AnyTarget]) -> None:
     assert isinstance(target.scheme, Scheme)
     assert isinstance(target.encoding, Encoding)
     assert 13 <= target.highest_opset <= 25
+    assert [name for name in FLOAT_TYPES if name in target.float_types] == list(target.float_types)
+    assert target.float_types[0] == "fp32"
+    assert isinstance(target.floats_in_file, bool)
+    assert isinstance(target.dynamic, bool)
     assert [other.kind for other in TARGETS].count(target.kind) == 1
 
 
@@ -110,6 +116,19 @@ def test_inspect_lists_what_runs_with_its_precision(target: AnyTarget, tmp_path:
     assert all(layer.time_ms is None or layer.time_ms >= 0 for layer in layers)
 
 
+@pytest.mark.parametrize("precision", FLOAT_TYPES)
+def test_a_float_type_is_computed_in_where_the_processor_has_it_and_refused_elsewhere(
+    target: AnyTarget, precision: FloatType, tmp_path: Path
+) -> None:
+    model, options = save_conv(tmp_path / "m.onnx"), RunOptions(precision=precision)
+    if precision in target.find_float_types():
+        layers = target.inspect(model, options)
+        assert [layer.precision for layer in layers if "conv" in layer.op_type.lower()] == [precision]
+    else:
+        with pytest.raises(ModelRefused, match=f"precision: expected .*fp32.*; got '{precision}'"):
+            target.open(model, options)
+
+
 def test_bytes_that_are_no_model_are_refused_in_one_line(target: AnyTarget, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"garbage" * 20)
     with pytest.raises(ModelRefused, match=r"refuses the model: .+") as caught:
@@ -128,6 +147,7 @@ def test_an_unknown_operator_is_refused_by_name(target: AnyTarget, tmp_path: Pat
 def test_a_device_compiles_infers_and_profiles(target: AnyTarget, device: Device, tmp_path: Path) -> None:
     compiled = device.compile_model(target, save_conv(tmp_path / "m.onnx", "n"), tmp_path / "artifact", OPTIONS)
     assert compiled.runtime_version == target.runtime_version() == compiled.facts.identity["runtime_version"]
+    assert compiled.facts.float_types == target.find_float_types()
     assert compiled.layers
     x = make_images(70)
     outputs = device.infer(target, tmp_path / "artifact", OPTIONS, {"x": x})

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.chain import deploy, plan
+from pipeline.errors import RecipeError
 from pipeline.measuring.verdict import Verdict
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.release.verify import verify_release
@@ -140,6 +141,21 @@ def test_a_float_deployment_shares_the_float_student(first: Report, bench: Bench
     report = bench.deploy('deployments.fake.precision="fp32"')
     assert "train_quantized" not in {stage.name for stage in report.stages}
     assert {stage.name for stage in report.stages if stage.cached} >= TRAINED - {"train_quantized"}
+
+
+def test_dynamic_activations_need_no_quantized_training(first: Report, bench: Bench) -> None:
+    report = bench.deploy('deployments.fake.precision="int8_dynamic"')
+    assert {stage.name for stage in report.stages if stage.cached} >= TRAINED - {"train_quantized"}
+    assert "train_quantized" not in {stage.name for stage in report.stages}
+    assert report.precision == "int8_dynamic"
+    assert {"DynamicQuantizeLinear", "MatMulInteger"} <= {each.op_type for each in report.executed.operators}
+
+
+def test_a_precision_that_the_runtime_lacks_ends_the_run_before_training(bench: Bench, tmp_path: Path) -> None:
+    recipe = bench.load('deployments.fake.precision="bf16"')
+    with pytest.raises(RecipeError, match=r"deployments.fake.precision: expected one of auto, int8, int8_dynamic, fp32,"):
+        deploy(recipe, recipe.deployments[0], build=tmp_path, console=Console(quiet=True))
+    assert not list((tmp_path / "store").rglob("*.safetensors"))
 
 
 def test_a_device_that_is_not_there_ends_the_run_before_training(bench: Bench, tmp_path: Path) -> None:

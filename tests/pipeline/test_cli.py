@@ -19,7 +19,19 @@ from pipeline.recipe import load_recipe
 from pipeline.verbs.profile import parse_shape
 
 EXAMPLE = "docs/examples/own_model/recipe.toml"
-VERBS = ["deploy", "plan", "profile", "show", "verify", "methods", "init", "store show", "store prune", "store clear"]
+VERBS = [
+    "deploy",
+    "plan",
+    "profile",
+    "quantize",
+    "show",
+    "verify",
+    "methods",
+    "init",
+    "store show",
+    "store prune",
+    "store clear",
+]
 
 
 def edgeproof(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:

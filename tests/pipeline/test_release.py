@@ -174,15 +174,20 @@ def test_what_cannot_be_named_or_labelled_is_refused(
         package(tmp_path, model, report, INTERFACE.model_copy(update={"labels": labels}))
 
 
-def test_readme_program_runs_the_released_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [("null", "int8"), ("onnxruntime", "int8_dynamic"), ("openvino", "bf16")]
+)
+def test_readme_program_runs_the_released_model(runtime: str, precision: str, tmp_path: Path) -> None:
+    pytest.importorskip({"null": "onnx"}.get(runtime, runtime))
     nodes = [helper.make_node("Flatten", ["image"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["logits"])]
     weights = helper.make_tensor("w", onnx.TensorProto.FLOAT, (64, 3), [0.0, 0.0, -1.0] * 64)
     image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, (None, 1, 8, 8))
     logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, (None, 3))
     graph = helper.make_graph(nodes, "tiny", [image], [logits], [weights])
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
-    model = compiled_model(tmp_path, content)
-    with zipfile.ZipFile(package(tmp_path, model, passed_report(model)).path) as archive:
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    model = compiled_model(tmp_path, content, runtime)
+    report = passed_report(model).model_copy(update={"precision": precision})
+    with zipfile.ZipFile(package(tmp_path, model, report).path) as archive:
         archive.extractall(tmp_path)
     program = re.search(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert program is not None

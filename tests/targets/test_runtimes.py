@@ -8,7 +8,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from targets import TARGETS, AnyTarget, Null, OnnxRuntime, OpenVino, TensorRt, reference_target
 from targets.errors import DeviceError, ModelRefused
-from targets.onnxruntime import read_layers
+from targets.onnx_nodes import OnnxNode
+from targets.onnxruntime import saturates_int8
+from targets.onnxruntime_trace import drop_first_run, read_layers
 from targets.openvino import find_precision, find_reason
 from targets.target import Layer, RunOptions
 
@@ -81,9 +83,29 @@ def test_a_trace_becomes_layers_with_mean_times_and_computed_precisions() -> Non
         event("conv", "QLinearConv", 60, ["uint8", "float", "uint8", "int8"], ["uint8"]),
     ]
     assert read_layers(events, runs=2) == [
-        Layer("q", "QuantizeLinear", "fp32", 0.005),
+        Layer("q", "QuantizeLinear", "fp32", 0.005, is_conversion=True),
         Layer("conv", "QLinearConv", "int8", 0.05),
         Layer("pool", "MaxPool", "int8", 0.0025),
+    ]
+
+
+def test_layers_read_what_the_optimized_graph_says_also_where_its_nodes_have_no_name() -> None:
+    def event(name: str, kind: str, dur: int) -> dict[str, object]:
+        shapes = {"input_type_shape": [{"float": [1]}], "output_type_shape": [{"float": [1]}]}
+        return {"cat": "Node", "name": f"{name}_kernel_time", "dur": dur, "args": {"op_name": kind, **shapes}}
+
+    run = [event("a/Conv_nchwc", "Conv", 3), event("HardSigmoid_4", "HardSigmoid", 2), event("Mul_5", "Mul", 1)]
+    end = {"cat": "Session", "name": "model_run", "dur": 9, "args": {}}
+    nodes = [
+        OnnxNode("a/Conv_nchwc", "Conv", ("image", "w"), ("t",)),
+        OnnxNode("", "HardSigmoid", ("t",), ("u",)),
+        OnnxNode("", "Mul", ("t", "u"), ("v",)),
+    ]
+    layers = read_layers(drop_first_run([*run, end, *run, end]), 1, nodes)
+    assert [(layer.name, layer.reads, layer.sources) for layer in layers] == [
+        ("a/Conv_nchwc", (), ("a/Conv",)),
+        ("HardSigmoid_4", ("a/Conv_nchwc",), ()),
+        ("Mul_5", ("a/Conv_nchwc", "HardSigmoid_4"), ()),
     ]
 
 
@@ -98,6 +120,20 @@ def test_a_trace_becomes_layers_with_mean_times_and_computed_precisions() -> Non
 )
 def test_openvino_computes_in_what_its_primitive_says(primitive: str, precision: str, expected: str) -> None:
     assert find_precision(primitive, precision) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "expected"),
+    [
+        ("x86_64", ["avx2", "avx512f"], True),
+        ("AMD64", [], True),  # unknown features: the runtime itself knows where its option is needless
+        ("x86_64", ["avx2", "avx_vnni"], False),
+        ("x86_64", ["avx2", "avx512f", "avx512_vnni"], False),
+        ("aarch64", ["asimd", "asimddp"], False),
+    ],
+)
+def test_int8_products_overflow_on_x86_without_vnni_alone(machine: str, features: list[str], expected: bool) -> None:
+    assert saturates_int8(machine, features) is expected
 
 
 def test_openvino_s_reason_is_found_among_its_source_locations() -> None:
