@@ -1,6 +1,6 @@
 """THE chain: from a recipe to a released model on a device. Rule: a table of contents, without logic of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -9,14 +9,16 @@ from pipeline.artifacts import CompiledModel, OnnxModel, SyntheticImages
 from pipeline.locks import held
 from pipeline.measuring.verdict import Verdict
 from pipeline.models.trained import TrainedModel
-from pipeline.on_device import OnDevice, options_of
+from pipeline.on_device import OnDevice, compare_with_float, floats_of, opset_note, options_of, require_precision
 from pipeline.publish import Findings, publish
 from pipeline.recipe import Deployment, Recipe
 from pipeline.report.report import Report
-from pipeline.run import PlannedStage, Run, Stages, device_or_missing, open_plan, open_run, work_folder
+from pipeline.run import PlannedStage, Run, Stages, open_plan, open_run, site_or_missing, work_folder
+from pipeline.settle import Settled, must_earn, settle
+from pipeline.site import Site
 from pipeline.stages.calibrate_student import calibrate_student
 from pipeline.stages.check_budget import check_budget, first_answer
-from pipeline.stages.compile_model import Site, compile_model
+from pipeline.stages.compile_model import compile_model
 from pipeline.stages.distill_student import distill_student
 from pipeline.stages.export_onnx import export_onnx
 from pipeline.stages.initialize_student import initialize_student
@@ -54,27 +56,28 @@ def deploy(
     run = open_run(console, build, loggers=loggers, run_name=recipe.name)
     with held(build / recipe.name / "lock", f"deploying {recipe.name} to {deployment.name}", run.wait):
         site = probe(deployment, run.work)
-        run.say(f"{deployment.name}: {deployment.target.kind} {site.facts.identity['runtime_version']} answers")
-        if will_train(recipe, deployment, build):
+        note = opset_note(recipe.export.opset, deployment.target)
+        run.say(f"{deployment.name}: {deployment.target.kind} {site.facts.identity['runtime_version']} answers{note}")
+        if will_train(recipe, deployment, site, build):
             check_losses(recipe, deployment)
             first = check_feasibility(recipe, deployment, site, run)
             if any(check.verdict is Verdict.FAIL for check in first.checks) and not train_anyway:
                 return publish(recipe, deployment, first, run, folder=folder)
-        models = train_models(recipe, deployment, run)
-        model, compiled = compile_for(recipe, deployment, models.shipped, site, run)
+        models = earn_place(recipe, train_models(recipe, deployment, site, run), site, run)
+        settled = models.settled.deployment
+        model, compiled = compile_for(recipe, settled, models.shipped, site, run)
         findings = measure(
-            recipe, models, OnDevice(recipe.task.for_student(), deployment, model, compiled, site, run), run
+            recipe, models, OnDevice(recipe.task.for_student(), settled, model, compiled, site, run), run
         )
-        return publish(recipe, deployment, findings, run, folder=folder, accept_undecided=accept_undecided)
+        return publish(recipe, settled, findings, run, folder=folder, accept_undecided=accept_undecided)
 
 
 def plan(recipe: Recipe, deployment: Deployment, *, build: Path) -> list[PlannedStage]:
     """Say what a deploy would run, what is cached, and why something is stale; nothing is computed."""
     planned = open_plan(build)
-    models = train_models(recipe, deployment, planned)
-    with device_or_missing(planned, "compile_model"):
-        site = probe(deployment, work_folder(build))
-        compile_for(recipe, deployment, models.shipped, site, planned)
+    site = site_or_missing(lambda: probe(deployment, work_folder(build)))
+    models = train_models(recipe, deployment, site, planned)
+    compile_for(recipe, models.settled.deployment, models.shipped, site, planned)
     return [*planned.stages, *(PlannedStage(name, "measure", "always fresh") for name in MEASUREMENTS)]
 
 
@@ -87,6 +90,7 @@ class Models:
 
     teacher: TrainedModel
     student: TrainedModel
+    settled: Settled
     shipped: TrainedModel
 
 
@@ -95,15 +99,18 @@ def probe(deployment: Deployment, work: Path) -> Site:
 
     Raises:
         DeviceError: it does not answer, or lacks the runtime.
+        RecipeError: runtime or processor lack the deployment's precision.
     """
     device = open_device(deployment.device, work)
-    return Site(device, device.probe(deployment.target))
+    facts = device.probe(deployment.target)
+    require_precision(deployment, facts)
+    return Site(device, facts)
 
 
-def will_train(recipe: Recipe, deployment: Deployment, build: Path) -> bool:
+def will_train(recipe: Recipe, deployment: Deployment, site: Site, build: Path) -> bool:
     """Tell whether a deploy would train anything."""
     planned = open_plan(build)
-    train_models(recipe, deployment, planned)
+    train_models(recipe, deployment, site, planned)
     return any(stage.state != "cached" for stage in planned.stages)
 
 
@@ -114,25 +121,27 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
     student = TrainedModel(
         recipe.student.model, run.stage(initialize_student, recipe.task.for_student(), recipe.student.model, seed)
     )
+    deployment = settle(recipe, deployment, student, site, run, is_trained=False).deployment
     shipped = calibrate(recipe, deployment, student, run)
     model, compiled = compile_for(recipe, deployment, shipped, site, run)
-    latency = OnDevice(recipe.task.for_student(), deployment, model, compiled, site, run).latency(
-        at_most_s=FIRST_ANSWER_SECONDS
-    )
+    on_device = OnDevice(recipe.task.for_student(), deployment, model, compiled, site, run)
+    latency, fusion = on_device.latency(at_most_s=FIRST_ANSWER_SECONDS), on_device.fusion(shipped)
     checks = first_answer(deployment.budget, latency=latency, size_bytes=compiled.size_bytes)
     lineage = {"student": student.checkpoint.sha256, "onnx": model.sha256}
-    return Findings(model, compiled, latency, checks, lineage, classes=student.checkpoint.classes, untrained=True)
+    classes = student.checkpoint.classes
+    return Findings(model, compiled, latency, checks, lineage, classes, fusion=fusion, untrained=True)
 
 
-def train_models(recipe: Recipe, deployment: Deployment, stages: Stages) -> Models:
-    """Train or load the teachers, distill the student, and train it on the target's grid."""
+def train_models(recipe: Recipe, deployment: Deployment, site: Site, stages: Stages) -> Models:
+    """Train or load the teachers, distill the student, settle its precision, and train it on the target's grid."""
     teachers = teach(recipe, stages)
     images = synthesize(recipe, teachers[0], stages)
     student = distill(recipe, teachers, images, stages)
     losses = recipe.quantization.losses if recipe.quantization else ()
     teaching = Teaching(teachers, losses, stages.outputs)
-    shipped = quantize(recipe, deployment, student, teaching, images, stages)
-    return Models(teachers[0], student, shipped)
+    settled = settle(recipe, deployment, student, site, stages)
+    shipped = quantize(recipe, settled.deployment, student, teaching, images, stages)
+    return Models(teachers[0], student, settled, shipped)
 
 
 def teach(recipe: Recipe, stages: Stages) -> tuple[TrainedModel, ...]:
@@ -178,7 +187,7 @@ def quantize(
 ) -> TrainedModel:
     """Train a float student on the target's grid, where int8 ships."""
     quantization, scheme = recipe.quantization, deployment.target.scheme
-    if deployment.precision == "fp32" or quantization is None:
+    if deployment.precision != "int8" or quantization is None:
         return student
     checkpoint = stages.stage(
         train_quantized,
@@ -189,17 +198,37 @@ def quantize(
         images,
         calibration=quantization.calibration,
         scheme=scheme,
+        scales=quantization.scales,
+        float_layers=deployment.float_layers,
     )
-    return TrainedModel(student.model, checkpoint, scheme)
+    return TrainedModel(student.model, checkpoint, scheme, deployment.float_layers)
 
 
 def calibrate(recipe: Recipe, deployment: Deployment, student: TrainedModel, stages: Stages) -> TrainedModel:
     """Put a float student on the target's grid without training, where int8 ships."""
     quantization, scheme = recipe.quantization, deployment.target.scheme
-    if deployment.precision == "fp32" or quantization is None:
+    if deployment.precision != "int8" or quantization is None:
         return student
-    checkpoint = stages.stage(calibrate_student, recipe.task.for_student(), student, quantization.calibration, scheme)
-    return TrainedModel(student.model, checkpoint, scheme)
+    layers = deployment.float_layers
+    checkpoint = stages.stage(
+        calibrate_student, recipe.task.for_student(), student, quantization.calibration, scheme, layers
+    )
+    return TrainedModel(student.model, checkpoint, scheme, layers)
+
+
+def earn_place(recipe: Recipe, models: Models, site: Site, run: Run) -> Models:
+    """Ship the float student after all where `auto` trained int8, and that is slower on the device."""
+    settled = models.settled
+    if not must_earn(settled):
+        return models
+    as_float = settled.deployment.model_copy(update={"precision": "fp32", "float_layers": (), "rest": None})
+    _, float_model = compile_for(recipe, as_float, models.student, site, run)
+    _, int8_model = compile_for(recipe, settled.deployment, models.shipped, site, run)
+    earned = compare_with_float(int8_model, float_model, settled.deployment, site, run)
+    if earned.verdict is not Verdict.FAIL:
+        return replace(models, settled=replace(settled, earned=earned))
+    run.say(f"int8 is slower than float on the device ({earned.ratio:.3g} times as fast): the float student ships")
+    return replace(models, settled=replace(settled, deployment=as_float, earned=earned), shipped=models.student)
 
 
 def compile_for(
@@ -208,7 +237,15 @@ def compile_for(
     """Export in the form that the target fuses, and compile on the device."""
     target = deployment.target
     encoding = target.encoding if shipped.scheme else None
-    model = stages.stage(export_onnx, shipped, recipe.export, encoding=encoding, highest_opset=target.highest_opset)
+    model = stages.stage(
+        export_onnx,
+        shipped,
+        recipe.export,
+        encoding=encoding,
+        highest_opset=target.highest_opset,
+        floats=floats_of(deployment),
+        processing=recipe.task.for_student().normalization.processing(),
+    )
     return model, stages.stage(compile_model, model, target, site, options_of(deployment))
 
 
@@ -233,4 +270,15 @@ def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Fi
         "onnx": on_device.model.sha256,
     }
     classes = models.student.checkpoint.classes
-    return Findings(on_device.model, compiled, latency, checks, lineage, classes, accuracy=accuracy, parity=parity)
+    return Findings(
+        on_device.model,
+        compiled,
+        latency,
+        checks,
+        lineage,
+        classes,
+        fusion=on_device.fusion(models.shipped),
+        search=models.settled.figures(),
+        accuracy=accuracy,
+        parity=parity,
+    )

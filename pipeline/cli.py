@@ -166,6 +166,112 @@ def profile(
     raise typer.Exit(run_profile(request, as_json=as_json))
 
 
+@app.command(
+    epilog="Example: edgeproof quantize model.onnx --data images/ --target RUNTIME --mean 0.485,0.456,0.406 "
+    "--std 0.229,0.224,0.225. The exit code is 0 where int8 is faster than float, 3 where it is slower, 5 where the "
+    "measurement does not tell; the file is written in any case.\n\n" + EXIT_CODES
+)
+def quantize(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any float ONNX file.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", metavar="DIR", help="Images, or .npy and .npz arrays named as the inputs.", show_default=False
+        ),
+    ],
+    target: Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)],
+    method: Annotated[
+        str,
+        typer.Option(help="How ranges are found: min_max, moving_average, percentile, entropy, mean_squared_error."),
+    ] = "percentile",
+    samples: Annotated[int, typer.Option(min=1, help="Calibrate on so many samples at most.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of the choice of samples.")] = 0,
+    mean: Annotated[
+        str | None, typer.Option(metavar="R,G,B", help="Subtracted from pixels, one value or one a channel.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="Pixels are divided by it, after --mean.")] = None,
+    pixels: Annotated[
+        str | None, typer.Option(metavar="0..1|0..255", help="Range of pixels before --mean and --std; else 0..1.")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(metavar="rgb|bgr", help="Order of the channels that the model takes; else rgb.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(metavar="nchw|nhwc", help="Layout of the input, where its shape does not tell.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=1x3x32x32", help="Shape of an input with open dimensions."),
+    ] = None,
+    float_layers: Annotated[
+        list[str] | None,
+        typer.Option("--float", metavar="LAYER", help="Keep a layer, or all that begin so, in float; repeatable."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the file that is written: int8.")] = "int8",
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of one inference.")] = 1,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", metavar="S", min=1, help="Of measuring latency.")] = 30,
+    accept_slower: Annotated[
+        bool, typer.Option("--accept-slower", help="Exit with 0 also where int8 is slower, or that is undecided.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Where the int8 file goes, its verdict beside it; else build/quantized/."
+        ),
+    ] = None,
+    build: Build = Path("build"),
+    as_json: AsJson = False,
+) -> None:
+    """Quantize any float ONNX file to int8 for a runtime, and measure what that costs and gains, without a recipe."""
+    from pipeline.verbs.quantize import QuantizeRequest, run_quantize
+
+    request = QuantizeRequest(
+        model=model,
+        data=data,
+        runtime=target,
+        method=method,
+        samples=samples,
+        seed=seed,
+        mean=mean,
+        std=std,
+        pixels=pixels,
+        channels=channels,
+        layout=layout,
+        shapes=tuple(shape or ()),
+        float_layers=tuple(float_layers or ()),
+        precision=precision,
+        threads=threads,
+        max_seconds=max_seconds,
+        accept_slower=accept_slower,
+        out=out,
+        build=build,
+    )
+    raise typer.Exit(run_quantize(request, as_json=as_json))
+
+
+@app.command(
+    epilog="Example: edgeproof check model.onnx --target RUNTIME --shape input=1x3x320x320. The exit code is 0 where the "
+    "runtime takes the model, 1 where it does not, 5 where its tools gave no answer.\n\n" + EXIT_CODES
+)
+def check(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
+    target: Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)],
+    shape: Annotated[
+        list[str] | None,
+        typer.Option("--shape", metavar="NAME=1x3x32x32", help="Shape of an input with open dimensions."),
+    ] = None,
+    max_seconds: Annotated[
+        float, typer.Option("--max-seconds", metavar="S", min=1, help="Give up after so long.")
+    ] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Ask whether a runtime accepts an ONNX file, and why not, without its device; measures nothing."""
+    from pipeline.verbs.check import CheckRequest, run_check
+
+    request = CheckRequest(model=model, runtime=target, shapes=tuple(shape or ()), max_seconds=max_seconds)
+    raise typer.Exit(run_check(request, as_json=as_json))
+
+
 @app.command(epilog="Example: edgeproof show build/digits/cpu.\n\n" + EXIT_CODES)
 def show(
     report: Annotated[

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.artifacts import Accuracy, CompiledModel, LatencyProfile, OnnxModel, Parity
+from pipeline.artifacts import Accuracy, CompiledModel, FusionProof, LatencyProfile, OnnxModel, Parity
 from pipeline.canonical import canonical, canonical_sha256
 from pipeline.durable import write_durably, writing_in
 from pipeline.measuring.verdict import Check, Verdict, combine
@@ -13,7 +13,7 @@ from pipeline.recipe import Deployment, Recipe
 from pipeline.release.manifest import Interface
 from pipeline.report.build import Evidence, Subject, build_report
 from pipeline.report.page import report_html
-from pipeline.report.report import SAMPLES_FILE, Report, report_json, samples_bytes
+from pipeline.report.report import SAMPLES_FILE, PrecisionFigures, Report, report_json, samples_bytes
 from pipeline.run import Run
 from pipeline.stages.package_release import package_release
 
@@ -30,6 +30,9 @@ class Findings:
     checks: tuple[Check, ...]
     lineage: dict[str, str]
     classes: tuple[str, ...]
+    fusion: FusionProof
+    search: PrecisionFigures | None = None
+    """How the precision was found, where the recipe did not name it."""
     accuracy: Accuracy | None = None
     parity: Parity | None = None
     untrained: bool = False
@@ -66,7 +69,7 @@ def publish(
         interface = Interface(
             inputs=(findings.model.input,),
             outputs=(findings.model.output,),
-            processing=recipe.task.for_student().normalization.processing(),
+            processing=recipe.task.for_student().normalization.processing().fed_to(findings.model.input),
             labels=findings.classes,
         )
         with writing_in(folder, "the release"):
@@ -89,12 +92,16 @@ def _build(recipe: Recipe, deployment: Deployment, findings: Findings, run: Run,
         target=deployment.target.kind,
         device=deployment.device,
         precision=deployment.precision,
+        float_layers=deployment.float_layers,
+        rest=deployment.rest,
         licence=recipe.license,
     )
     evidence = Evidence(
         compiled=findings.compiled,
         artifact_path=findings.compiled.path.name,
         latency=findings.latency,
+        fusion=findings.fusion,
+        search=findings.search,
         accuracy=findings.accuracy,
         parity=findings.parity,
     )

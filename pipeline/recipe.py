@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, JsonValue, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -23,10 +23,12 @@ from pipeline.explain import Problem, explain
 from pipeline.models import AnyModel
 from pipeline.overrides import Override, apply_overrides, parse_override
 from pipeline.parts import RecipePart
+from pipeline.precision.plan import Rest
 from pipeline.schema import Step, schema_of
 from pipeline.stages.export_onnx import Export
 from pipeline.tasks import AnyTask
 from pipeline.training.calibrate import Calibration
+from pipeline.training.fake_quantize import Scales
 from pipeline.training.schedule import TrainingSchedule
 from targets import AnyTarget
 
@@ -43,6 +45,11 @@ def _fit_for_a_folder(name: str) -> str:
         )
     return name
 
+
+Precision = Literal["auto", "int8", "int8_dynamic", "fp32", "bf16", "fp16"]
+"""What a deployment ships, in one word."""
+
+DYNAMIC_RESTS: tuple[Rest, ...] = ("int8_dynamic", "int8_dynamic_per_tensor")
 
 Name = Annotated[str, AfterValidator(_fit_for_a_folder), Field(json_schema_extra={"pattern": _NAME})]
 
@@ -117,6 +124,9 @@ class Quantization(RecipePart):
     """What the quantized student minimises."""
     calibration: Calibration = Calibration()
     """What the first ranges come from."""
+    scales: Scales = "ema"
+    """How grids move in training: `ema` follows the ranges of activations (a moving average over the first half of the
+    epochs) and of weights; `learned` trains the scales with the weights (LSQ, Esser et al. 2020, arXiv 1902.08153)."""
 
 
 class Deployment(RecipePart):
@@ -130,12 +140,32 @@ class Deployment(RecipePart):
     """Where the model runs: `local`, or a name of the device inventory."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Threads of one inference."""
-    precision: Literal["int8", "fp32"] = "int8"
-    """What ships: the quantized student, or the float one."""
+    precision: Precision = "int8"
+    """What ships: `auto`, the fastest on the device that holds the accuracy budget on the validation cut; `int8`, the
+    student trained on the target's grid; `int8_dynamic`, the float student, whose linear layers find the ranges of
+    their inputs at run time; or the float student in `fp32`, `bf16` or `fp16`, as the runtime and the processor have
+    them."""
+    float_layers: tuple[str, ...] = ()
+    """Layers that stay in float where `int8` ships: names of the exported model, or their beginnings up to a dot or a
+    slash (`blocks.3` keeps the whole block). `auto` finds them by itself."""
+    rest: Rest | None = None
+    """What layers compute in that are not on the grid: beside `int8` a float type (else `fp32`), or `int8_dynamic` or
+    `int8_dynamic_per_tensor`, where linear layers among `float_layers` find the ranges of their inputs at run time;
+    with `int8_dynamic`, `int8_dynamic_per_tensor` gives weights one scale instead of one for each output channel, which
+    is a hair faster and less exact. `auto` finds it by itself."""
     profile: Protocol = DEFAULT_PROTOCOL
     """How latency is sampled."""
     budget: Budget = Field(examples=[{"latency": {"max_ms": 5.0}}])
     """What must hold on the device before anything is released."""
+
+
+    @model_validator(mode="after")
+    def _rest_fits(self) -> "Deployment":
+        allowed = {"int8": get_args(Rest), "int8_dynamic": DYNAMIC_RESTS}.get(self.precision, ())
+        if self.rest is not None and self.rest not in allowed:
+            expected = f"one of {', '.join(allowed)} beside {self.precision}" if allowed else "it beside int8 alone"
+            raise ValueError(f'rest: expected {expected}; got "{self.rest}"')
+        return self
 
 
 class Recipe(RecipePart):
@@ -199,10 +229,10 @@ class Recipe(RecipePart):
 
     @model_validator(mode="after")
     def _int8_has_quantization(self) -> "Recipe":
-        int8 = [deployment.name for deployment in self.deployments if deployment.precision == "int8"]
+        int8 = [each.name for each in self.deployments if each.precision in ("auto", "int8")]
         if int8 and self.quantization is None:
             raise ValueError(
-                f"quantization: missing: deployments {', '.join(int8)} have precision int8; "
+                f"quantization: missing: deployments {', '.join(int8)} may ship int8; "
                 'add [quantization], or set their precision = "fp32"'
             )
         return self

@@ -6,7 +6,7 @@ Rule: the chain says what happens, this file how it is carried out: computed onc
 import inspect
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
@@ -19,6 +19,7 @@ from pipeline.follow import announce, follow, is_follower, withdraw
 from pipeline.progress import Progress, following
 from pipeline.report.report import StageFigures
 from pipeline.report.wording import second_words
+from pipeline.site import Site
 from pipeline.store import StageEvent, StageRun, StageStarted, Store
 from pipeline.terminal import progress_on
 from pipeline.training.loggers import open_loggers, require_known
@@ -195,13 +196,12 @@ class Missing:
     stage: str
 
 
-@contextmanager
-def device_or_missing(plan: Plan, name: str) -> Iterator[None]:
-    """Note in the plan that a stage cannot be planned because the device does not answer."""
+def site_or_missing(probe: Callable[[], Site]) -> Site:
+    """Return the device's site, or a stand-in that makes what needs it wait, with the reason."""
     try:
-        yield
+        return probe()
     except DeviceError as error:
-        plan.stages.append(PlannedStage(name, "waits", f"for the device: {error}"))
+        return cast(Site, Missing(f"the device: {error}"))
 
 
 def _missing(value: object) -> Iterator[Missing]:

@@ -24,7 +24,7 @@ from pipeline.report.report import (
 from targets.processing import Processing
 from targets.target import TensorSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -83,8 +83,9 @@ class Interface(ManifestPart):
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     outputs: tuple[TensorSpec, ...] = Field(min_length=1)
     processing: Processing
-    """Pixel p (0..255) of channel c enters as p * scale[c] + bias[c], float32, NCHW; `activation` turns the first
-    output into scores, and the class is the largest one's."""
+    """Pixel p (0..255) of channel c enters as p * scale[c] + bias[c], float32, NCHW; where `input` is uint8_nhwc the
+    model does that itself, and takes bytes as they are. `activation` turns the first output into scores, and the class
+    is the largest one's."""
     labels: tuple[str, ...]
     """Names of the classes, in the order of the first output's last axis."""
 
@@ -92,7 +93,7 @@ class Interface(ManifestPart):
 class Manifest(ManifestPart):
     """What manifest.json holds; the fields from `version` to `lineage` are the report's own."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Word
     """Of the recipe."""
     version: Word
@@ -101,6 +102,10 @@ class Manifest(ManifestPart):
     """When the report was complete: ISO 8601, UTC; the time of every file in the archive."""
     precision: str
     """The deployment's."""
+    float_layers: tuple[str, ...] = ()
+    """Layers that stay in float where int8 ships, or beginnings of their names."""
+    rest: str | None = None
+    """What computes that is not on the int8 grid, where it is neither fp32 nor what the precision says."""
     licence: str | None
     """Of the model: SPDX expression or a name; null where the recipe does not say."""
     verdict: Verdict
@@ -138,9 +143,13 @@ class Manifest(ManifestPart):
 
     @model_validator(mode="after")
     def _input_fits(self) -> "Manifest":
-        image, channels = self.interface.inputs[0], len(self.interface.processing.scale)
-        if len(image.shape) != 4 or image.shape[1] not in (None, channels):
-            raise ValueError(f"interface.inputs: expected N x {channels} x height x width; got {brief(image.shape)}")
+        image, processing = self.interface.inputs[0], self.interface.processing
+        channels, takes_bytes = len(processing.scale), processing.input == "uint8_nhwc"
+        axis, text = (3, f"height x width x {channels}") if takes_bytes else (1, f"{channels} x height x width")
+        if len(image.shape) != 4 or image.shape[axis] not in (None, channels):
+            raise ValueError(f"interface.inputs: expected N x {text}; got {brief(image.shape)}")
+        if takes_bytes != (image.dtype == "uint8"):
+            raise ValueError(f"interface.inputs: expected the type that {processing.input} names; got {image.dtype}")
         return self
 
     @model_validator(mode="after")

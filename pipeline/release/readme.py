@@ -6,6 +6,7 @@ from jinja2 import Environment, StrictUndefined
 
 from pipeline.measuring.verdict import Unit
 from pipeline.release.manifest import Manifest
+from pipeline.report.wording import plan_words
 
 _TEMPLATE = "README.md.jinja"
 
@@ -18,7 +19,15 @@ def render_readme(manifest: Manifest) -> bytes:
     batch, channels, height, width = (size or 1 for size in manifest.interface.inputs[0].shape)
     fields = {name: getattr(manifest, name) for name in type(manifest).model_fields}
     image_shape = (batch, height, width, channels)
-    return environment.from_string(template).render(fields, image_shape=image_shape).encode()
+    return (
+        environment.from_string(template)
+        .render(
+            fields,
+            image_shape=image_shape,
+            precision_words=plan_words(manifest.precision, manifest.float_layers, manifest.rest),
+        )
+        .encode()
+    )
 
 
 def _figure(value: float | None, unit: Unit) -> str:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import JsonValue, TypeAdapter
 
-from pipeline.artifacts import Accuracy, CompiledModel, Hop, LatencyProfile, Parity
+from pipeline.artifacts import (
+    Accuracy,
+    Bisection,
+    CompiledModel,
+    Divergence,
+    FloatIsland,
+    FusionProof,
+    Hop,
+    LatencyProfile,
+    Parity,
+)
 from pipeline.budget import LatencyBudget
 from pipeline.measuring import quantiles
 from pipeline.measuring.sequential import lag1_autocorrelation
@@ -15,15 +25,21 @@ from pipeline.measuring.verdict import Check, combine
 from pipeline.report.report import (
     AccuracyFigures,
     ArtifactFigures,
+    BisectionFigures,
+    DivergenceFigures,
     ExecutedFigures,
+    FusionFigures,
     HopFigures,
+    IslandFigures,
     LatencyFigures,
     LoadFigures,
     MemoryFigures,
     OperatorFigures,
     ParityFigures,
+    PrecisionFigures,
     Report,
     StageFigures,
+    StrayFigures,
     samples_file,
 )
 from targets.target import Layer
@@ -44,6 +60,8 @@ class Subject:
     """Its name in the recipe."""
     precision: str
     """The deployment's."""
+    float_layers: tuple[str, ...] = ()
+    rest: str | None = None
     licence: str | None = None
 
 
@@ -55,6 +73,10 @@ class Evidence:
     artifact_path: str
     """Of the compiled model, relative to the report's folder."""
     latency: LatencyProfile | None
+    fusion: FusionProof | None = None
+    """None where nothing is known of what runs."""
+    search: PrecisionFigures | None = None
+    """None where the recipe names the precision."""
     accuracy: Accuracy | None = None
     parity: Parity | None = None
 
@@ -93,6 +115,8 @@ def build_report(
         target=subject.target,
         device=subject.device,
         precision=subject.precision,
+        float_layers=subject.float_layers,
+        rest=subject.rest,
         licence=subject.licence,
         verdict=combine(check.verdict for check in checks),
         accepted_undecided=accepted_undecided,
@@ -104,6 +128,8 @@ def build_report(
         memory=MemoryFigures(peak_bytes=latency.peak_bytes, baseline_bytes=latency.baseline_bytes) if latency else None,
         load=_load(latency) if latency else None,
         executed=executed_figures(compiled.layers),
+        fusion=fusion_figures(evidence.fusion) if evidence.fusion else None,
+        search=evidence.search,
         checks=tuple(checks),
         stages=tuple(stages),
         lineage=dict(lineage or {}),
@@ -129,6 +155,54 @@ def executed_figures(layers: Sequence[Layer]) -> ExecutedFigures:
     )
 
 
+def fusion_figures(proof: FusionProof) -> FusionFigures:
+    """Copy the fusion proof; islands with one cause become one row, the largest first."""
+    return FusionFigures(
+        runtime=proof.runtime,
+        num_operators=proof.num_operators,
+        int8_operators=proof.int8_operators,
+        float_operators=proof.float_operators,
+        conversions=proof.conversions,
+        int8_time_share=proof.int8_time_share,
+        float_time_share=proof.float_time_share,
+        conversion_time_share=proof.conversion_time_share,
+        strays=tuple(
+            StrayFigures(
+                name=stray.name,
+                op_type=stray.op_type,
+                before=stray.before,
+                after=stray.after,
+                time_share=stray.time_share,
+            )
+            for stray in proof.strays
+        ),
+        islands=_islands(proof.islands),
+        has_edges=proof.has_edges,
+    )
+
+
+def _islands(islands: Sequence[FloatIsland]) -> tuple[IslandFigures, ...]:
+    causes = dict.fromkeys((each.is_inside, each.subject, each.reason, each.remedy) for each in islands)
+    rows = []
+    for cause in causes:
+        same = [each for each in islands if (each.is_inside, each.subject, each.reason, each.remedy) == cause]
+        shares = [each.time_share for each in same if each.time_share is not None]
+        rows.append(
+            IslandFigures(
+                subject=same[0].subject,
+                reason=same[0].reason,
+                remedy=same[0].remedy,
+                is_inside=same[0].is_inside,
+                count=len(same),
+                conversions=sum(each.num_conversions for each in same),
+                time_share=math.fsum(shares) if shares else None,
+                operators=tuple(sorted({operator for each in same for operator in each.operators})),
+                nodes=tuple(node for each in same for node in each.nodes),
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: (not row.is_inside, -(row.time_share or 0.0), -row.count)))
+
+
 def _time_ms(layers: Sequence[Layer]) -> float | None:
     times = [layer.time_ms for layer in layers if layer.time_ms is not None]
     return math.fsum(times) if times else None
@@ -150,7 +224,32 @@ def _share(correct: np.ndarray) -> float:
 
 
 def _parity(parity: Parity) -> ParityFigures:
-    return ParityFigures(torch_vs_onnx=_hop(parity.torch_vs_onnx), onnx_vs_device=_hop(parity.onnx_vs_device))
+    return ParityFigures(
+        torch_vs_onnx=_hop(parity.torch_vs_onnx),
+        onnx_vs_device=_hop(parity.onnx_vs_device),
+        bisections=tuple(map(_bisection, parity.bisections)),
+    )
+
+
+def _bisection(found: Bisection) -> BisectionFigures:
+    return BisectionFigures(
+        hop=found.hop,
+        first=_divergence(found.first) if found.first else None,
+        largest=_divergence(found.largest),
+        num_tensors=found.num_tensors,
+        num_samples=found.num_samples,
+        note=found.note,
+    )
+
+
+def _divergence(found: Divergence) -> DivergenceFigures:
+    is_finite = math.isfinite(found.lsb)
+    return DivergenceFigures(
+        tensor=found.tensor,
+        lsb=found.lsb if is_finite else None,
+        max_abs_diff=found.max_abs_diff if is_finite else None,
+        budget_lsb=found.budget_lsb,
+    )
 
 
 def _hop(hop: Hop) -> HopFigures:

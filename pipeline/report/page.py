@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from pipeline.measuring.verdict import Verdict
-from pipeline.report import plots, wording
+from pipeline.report import fusion_words, pareto, plots, search_words, wording
 from pipeline.report.report import Report
 
 
@@ -29,6 +29,8 @@ def report_html(report: Report, samples_ns: np.ndarray | None) -> str:
         colours=plots.COLOURS,
         context=flat(report.context),
         words=wording,
+        fusion_words=fusion_words,
+        search_words=search_words,
     )
 
 
@@ -67,6 +69,10 @@ def _pictures(report: Report, samples_ns: np.ndarray | None) -> dict[str, str]:
         pictures["accuracy"] = plots.accuracy_svg(report.accuracy, least)
     if report.stages:
         pictures["stages"] = plots.stages_svg(report.stages)
+    if report.fusion and report.fusion.int8_time_share is not None:
+        pictures["fusion"] = plots.fusion_svg(report.fusion)
+    if report.search and any(tried.error_db is not None for tried in report.search.tried):
+        pictures["search"] = pareto.pareto_svg(report.search)
     if report.executed.operators:
         pictures["executed"] = plots.executed_svg(report.executed)
     return pictures

@@ -14,7 +14,14 @@ import altair as alt
 import numpy as np
 
 from pipeline.measuring.proportions import wilson_interval
-from pipeline.report.report import AccuracyFigures, ExecutedFigures, LatencyFigures, OperatorFigures, StageFigures
+from pipeline.report.report import (
+    AccuracyFigures,
+    ExecutedFigures,
+    FusionFigures,
+    LatencyFigures,
+    OperatorFigures,
+    StageFigures,
+)
 from pipeline.report.wording import figure, second_words
 
 COLOURS = {
@@ -60,7 +67,7 @@ def latency_svg(latency: LatencyFigures, samples_ns: np.ndarray) -> str:
     )
     lines = [_marker(mark, row, span) for row, mark in enumerate(_label_rows(marks, span))]
     words = ", ".join(f"{mark.word} {figure(mark.value, 'ms')}" for mark in marks)
-    return _svg(alt.layer(bars, *lines).properties(width=_WIDTH, height=_HEIGHT), f"Latency distribution: {words}.")
+    return render(alt.layer(bars, *lines).properties(width=_WIDTH, height=_HEIGHT), f"Latency distribution: {words}.")
 
 
 def accuracy_svg(accuracy: AccuracyFigures, least: float | None) -> str:
@@ -88,7 +95,7 @@ def accuracy_svg(accuracy: AccuracyFigures, least: float | None) -> str:
         layers.append(_least_line(least))
     words = ", ".join(f"{name} {figure(share, 'fraction')}" for name, share in chain.items())
     chart = alt.layer(*layers).properties(width=_WIDTH - 170, height=150)
-    return _svg(chart, f"Accuracy along the chain on {accuracy.num_samples} samples: {words}.")
+    return render(chart, f"Accuracy along the chain on {accuracy.num_samples} samples: {words}.")
 
 
 def stages_svg(stages: Sequence[StageFigures]) -> str:
@@ -103,7 +110,7 @@ def stages_svg(stages: Sequence[StageFigures]) -> str:
         for number, stage in enumerate(stages, start=1)
     ]
     label = "Seconds of each stage: " + ", ".join(f"{row['name']} {row['words']}" for row in rows) + "."
-    return _svg(_bars(rows, "seconds", "seconds"), label)
+    return render(_bars(rows, "seconds", "seconds"), label)
 
 
 def executed_svg(executed: ExecutedFigures) -> str:
@@ -119,7 +126,27 @@ def executed_svg(executed: ExecutedFigures) -> str:
         rows.append({"name": name, "value": value, "words": words, "colour": colour})
     title = "time of one inference, ms" if is_timed else "executed operators"
     label = "Executed operators: " + ", ".join(f"{row['name']} {row['words']}" for row in rows) + "."
-    return _svg(_bars(rows, "value", title), label)
+    return render(_bars(rows, "value", title), label)
+
+
+def fusion_svg(fusion: FusionFigures) -> str:
+    """Draw the shares of the time in int8, in float and in Q/DQ."""
+    shares = {
+        "int8": (fusion.int8_time_share, fusion.int8_operators, COLOURS["accent"]),
+        "float": (fusion.float_time_share, fusion.float_operators, COLOURS["float"]),
+        "Q/DQ": (fusion.conversion_time_share, fusion.conversions, COLOURS["limit"]),
+    }
+    rows: list[Row] = [
+        {
+            "name": name,
+            "share": 100 * (share or 0.0),
+            "words": f"{100 * (share or 0.0):.0f} %  ({count} of {fusion.num_operators} operators)",
+            "colour": colour,
+        }
+        for name, (share, count, colour) in shares.items()
+    ]
+    label = "Time in int8, in float and in Q/DQ: " + ", ".join(f"{row['name']} {row['words']}" for row in rows) + "."
+    return render(_bars(rows, "share", "share of the counted time, %"), label)
 
 
 def _percentiles(latency: LatencyFigures) -> dict[str, float]:
@@ -245,8 +272,8 @@ def _largest(operators: Sequence[OperatorFigures], is_timed: bool) -> list[Opera
     return shown
 
 
-def _svg(chart: Picture, label: str) -> str:
-    """Render a chart without its fixed size and namespaces, and with `label` for those who cannot see it."""
+def render(chart: Picture, label: str) -> str:
+    """Return a chart without its fixed size and namespaces, and with `label` for those who cannot see it."""
     import vl_convert
 
     styled = (

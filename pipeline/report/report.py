@@ -59,11 +59,36 @@ class HopFigures(ReportPart):
     num_samples: int
 
 
+class DivergenceFigures(ReportPart):
+    """How far one tensor parts between two forms of the model, in steps of its own grid (LSB)."""
+
+    tensor: str
+    lsb: float | None
+    """Root mean square difference in its worst channel; null where a value was not finite."""
+    max_abs_diff: float | None
+    """Of any element, in the tensor's own unit; null where a value was not finite."""
+    budget_lsb: float
+
+
+class BisectionFigures(ReportPart):
+    """Where a hop parts, tensor by tensor."""
+
+    hop: str
+    first: DivergenceFigures | None
+    """First in order of execution beyond its budget; null where none is."""
+    largest: DivergenceFigures
+    num_tensors: int
+    num_samples: int
+    note: str
+
+
 class ParityFigures(ReportPart):
     """Parity at both hops."""
 
     torch_vs_onnx: HopFigures
     onnx_vs_device: HopFigures
+    bisections: tuple[BisectionFigures, ...] = ()
+    """For each hop that parts beyond its limit."""
 
 
 class SamplesFile(ReportPart):
@@ -136,6 +161,125 @@ class ExecutedFigures(ReportPart):
     operators: tuple[OperatorFigures, ...]
 
 
+class StrayFigures(ReportPart):
+    """A Q/DQ that is executed between two int8 operators."""
+
+    name: str
+    op_type: str
+    before: str
+    after: str
+    time_share: float | None
+
+
+class IslandFigures(ReportPart):
+    """Float operators between int8 ones, or at an end of the graph: all islands of one cause."""
+
+    subject: str
+    """With `reason` and `remedy` one sentence: what runs in float, why, and what to change."""
+    reason: str
+    remedy: str
+    is_inside: bool
+    """Whether int8 operators lie on both sides."""
+    count: int
+    """Islands of this cause."""
+    conversions: int
+    """Q/DQ that are executed at their shores."""
+    time_share: float | None
+    """Of the counted time, those Q/DQ included; null where the runtime does not count it."""
+    operators: tuple[str, ...]
+    """ONNX operators in them."""
+    nodes: tuple[str, ...]
+    """Their names in the ONNX file, as far as they are known."""
+
+
+class FusionFigures(ReportPart):
+    """What runs in int8, what does not, and why; shares are of the time that the runtime counts."""
+
+    runtime: str
+    num_operators: int
+    int8_operators: int
+    float_operators: int
+    conversions: int
+    """Executed Q/DQ, wherever they are."""
+    int8_time_share: float | None
+    float_time_share: float | None
+    conversion_time_share: float | None
+    strays: tuple[StrayFigures, ...]
+    islands: tuple[IslandFigures, ...]
+    has_edges: bool
+    """Whether the runtime tells what reads what; else nothing is known of strays and islands."""
+
+
+class TriedFigures(ReportPart):
+    """One plan of a search for a precision."""
+
+    plan: str
+    """In words."""
+    precision: str
+    float_layers: tuple[str, ...]
+    rest: str | None
+    """What computes that is not on the grid, where the precision does not say it."""
+    median_ms: float
+    of_fp32: float
+    """Latency over that of fp32: the median over rounds in turns, for finalists in one run with fp32."""
+    of_fp32_ci: tuple[float, float] | None
+    """95 %; null beyond finalists."""
+    drop: float | None
+    """Accuracy lost before any training, or agreement where there were no labels; fraction. Null where not judged."""
+    error_db: float | None
+    """Of the outputs: mean square of the difference over mean square of the float ones."""
+    size_bytes: int | None
+    holds: bool | None
+    """Whether drop, error and size are within what was asked for."""
+    is_finalist: bool
+    """Whether it was judged on the device and compared at the end; else its error is an estimate from few samples."""
+    is_chosen: bool
+
+
+class LayerFigures(ReportPart):
+    """What one layer does alone in int8, all others in float, and what it costs in both."""
+
+    name: str
+    op_type: str
+    error_db: float
+    drop: float
+    float_ms: float | None
+    """Of one inference, where the runtime counts it."""
+    int8_ms: float | None
+    weight_share: float
+    """Of the bytes of all weights."""
+
+
+class EarnedFigures(ReportPart):
+    """The trained int8 model beside the float student on the device, in turns."""
+
+    ratio: float
+    """How many times as fast int8 is."""
+    interval: tuple[float, float] | None
+    """95 %."""
+    verdict: Verdict
+    """Fail: float ships."""
+
+
+class PrecisionFigures(ReportPart):
+    """How the precision was found: what was tried, what it gained and lost, and why one ships."""
+
+    chosen: str
+    """The plan in words."""
+    reason: str
+    tried: tuple[TriedFigures, ...]
+    """Finalists, then the others in the order in which they were tried."""
+    has_labels: bool
+    """Whether drops are of accuracy; else of agreement with the float model."""
+    refusals: tuple[str, ...]
+    """Plans that the runtime did not run, with its reasons."""
+    sensitivity: tuple[LayerFigures, ...]
+    """Of each layer, the most sensitive first; empty where it was not measured."""
+    sensitivity_samples: int | None
+    earned: EarnedFigures | None
+    """Null where int8 was not chosen."""
+
+
 class StageFigures(ReportPart):
     """One stage of the chain."""
 
@@ -161,6 +305,10 @@ class Report(ReportPart):
     """Its name in the recipe."""
     precision: str
     """The deployment's; what was executed is in `executed`."""
+    float_layers: tuple[str, ...] = ()
+    """Layers that stay in float where int8 ships, or beginnings of their names."""
+    rest: str | None = None
+    """What computes that is not on the int8 grid, where it is neither fp32 nor what the precision says."""
     licence: str | None
     verdict: Verdict
     accepted_undecided: bool
@@ -174,6 +322,10 @@ class Report(ReportPart):
     memory: MemoryFigures | None
     load: LoadFigures | None
     executed: ExecutedFigures
+    fusion: FusionFigures | None = None
+    """Null where nothing is known of what runs."""
+    search: PrecisionFigures | None = None
+    """Null where the recipe names the precision."""
     checks: tuple[Check, ...]
     stages: tuple[StageFigures, ...]
     lineage: dict[str, str]

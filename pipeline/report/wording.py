@@ -1,5 +1,7 @@
 """Figures in words, for the terminal and the page alike. Rule: rounding happens here and nowhere else."""
 
+from collections.abc import Iterable
+
 from pipeline.measuring.verdict import Check, Unit, Verdict
 
 VERDICT_WORDS = {Verdict.PASS: "✓ PASS", Verdict.FAIL: "✗ FAIL", Verdict.UNDECIDED: "? UNDECIDED"}
@@ -16,6 +18,32 @@ CHECK_NAMES = {
     "memory": "memory",
     "load": "load",
 }
+
+
+RESTS = {
+    "int8_dynamic": "linear layers dynamic",
+    "int8_dynamic_per_tensor": "linear layers dynamic, weights per tensor",
+}
+"""What computes beside the int8 grid, where it is no float type."""
+
+
+def plan_words(precision: str, float_layers: Iterable[str], rest: str | None) -> str:
+    """Return a precision, and what computes otherwise, in a few words.
+
+    Args:
+        precision: as the recipe writes it.
+        float_layers: layers that are not on the int8 grid.
+        rest: what they compute in, where that is not fp32.
+    """
+    names = sorted(float_layers)
+    listed = ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
+    if precision == "int8_dynamic":
+        precision += ", weights per tensor" if rest == "int8_dynamic_per_tensor" else ""
+        rest = None
+    if rest is None or rest == "fp32":
+        return f"{precision}, float: {listed}" if names else precision
+    beside = RESTS.get(rest, rest)
+    return f"{precision}, {beside}: {listed}" if names else f"{precision}, {beside} beside it"
 
 
 def measured_words(check: Check) -> str:

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from pipeline.errors import DataError
 from pipeline.tasks.dataset import Cut, Dataset, Split, stratified_cut
+from pipeline.tasks.images import SUFFIXES, decode_image
 from pipeline.user_files import FromRecipeFolder, folder_digest, list_folder
-
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 class ImageFolder(FromRecipeFolder):
@@ -76,24 +74,11 @@ class ImageFolder(FromRecipeFolder):
         images = np.empty((len(files), self.image_size, self.image_size, self.channels), np.uint8)
 
         def decode(row: int) -> None:
-            images[row] = self._decode(files[row][0])
+            images[row] = decode_image(files[row][0], self.image_size, self.image_size, self.channels)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders work outside of Python's lock
             deque(pool.map(decode, range(len(files))), maxlen=0)  # raises the first error
         return Split(images, np.array([label for _, label in files], np.int64))
-
-    def _decode(self, path: Path) -> np.ndarray:
-        try:
-            with Image.open(path) as image:
-                pixels = image.convert("RGB" if self.channels == 3 else "L")
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: expected an image; got {error}. Remove or replace the file") from error
-        scale = self.image_size / min(pixels.size)
-        width, height = (max(self.image_size, round(side * scale)) for side in pixels.size)
-        left, top = (width - self.image_size) // 2, (height - self.image_size) // 2
-        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = pixels.crop((left, top, left + self.image_size, top + self.image_size))
-        return np.asarray(pixels).reshape(self.image_size, self.image_size, self.channels)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

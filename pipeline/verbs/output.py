@@ -9,9 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.measuring.verdict import Verdict
+from pipeline.report.fusion_words import bisection_lines, fusion_lines
 from pipeline.report.report import Report
+from pipeline.report.search_words import search_lines
 from pipeline.report.table import show_checks
 
+MOST_ISLANDS = 2
+"""Causes of float islands that are printed; the report has all."""
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 3, Verdict.UNDECIDED: 5}
 
 
@@ -22,13 +26,22 @@ def console_for_people(*, as_json: bool) -> Console:
 
 def write_json(value: JsonValue) -> None:
     """Write one JSON document to standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(json_text(value))
+
+
+def json_text(value: JsonValue) -> str:
+    """Return one JSON document as every verb writes it."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def show_outcome(console: Console, report: Report, folder: Path) -> None:
     """Print the verdict of every budget, the figures beside it, and where the files are."""
     console.print(Text(_headline(report)), soft_wrap=True)
     show_checks(console, report.checks, report.verdict)
+    lines = fusion_lines(report.fusion, MOST_ISLANDS) if report.fusion else []
+    searched = search_lines(report.search) if report.search else []
+    for line in (*searched, *bisection_lines(report.parity), *lines):
+        console.print(Text(line), soft_wrap=True)
     for name, path in (
         ("report", folder / "report.html"),
         ("release", folder / "release" / f"{report.recipe}-{report.version}-{report.deployment}.zip"),

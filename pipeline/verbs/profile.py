@@ -17,21 +17,25 @@ from pipeline.artifacts import LatencyProfile
 from pipeline.budget import Budget, LatencyBudget, Protocol
 from pipeline.errors import DataError, UsageError
 from pipeline.explain import explain
+from pipeline.fusion.prove import prove_fusion
 from pipeline.measuring import quantiles
 from pipeline.measuring.verdict import Check, combine
-from pipeline.report.build import executed_figures
-from pipeline.report.report import ExecutedFigures
+from pipeline.report.build import executed_figures, fusion_figures
+from pipeline.report.fusion_words import fusion_lines
+from pipeline.report.report import ExecutedFigures, FusionFigures
 from pipeline.report.table import show_checks
 from pipeline.report.wording import byte_words, figure
 from pipeline.schema import nearest, schema_of
 from pipeline.stages.check_budget import first_answer
 from pipeline.stages.profile_latency import profile_latency
 from pipeline.verbs.output import EXIT_CODES, console_for_people, write_json
-from targets import TARGETS
+from targets import TARGETS, AnyTarget
 from targets.devices.device import Compiled, open_device
 from targets.errors import DeviceError
-from targets.target import RunOptions, Target
+from targets.target import RunOptions
 
+MOST_ISLANDS = 8
+"""Causes of float islands that are printed; --json has all."""
 PRECISIONS = ("fp32", "bf16", "fp16")
 _JSON_VALUE: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
@@ -55,14 +59,15 @@ class Measured:
     """What was found."""
 
     compiled: Compiled
+    fusion: FusionFigures
     latency: LatencyProfile
     checks: tuple[Check, ...]
 
 
 def run_profile(request: LatencyRequest, *, as_json: bool) -> int:
     """Compile and measure the model, print its figures and return the exit code of its budget, or 0 without one."""
-    _require_model(request.model)
-    target = _choose_runtime(request.runtime)
+    require_model(request.model)
+    target = choose_runtime(request.runtime)
     budget, protocol = _read_limits(request)
     shapes = dict(parse_shape(text) for text in request.shapes)
     options = RunOptions(threads=request.threads, precision=_choose_precision(request.precision))
@@ -82,7 +87,8 @@ def run_profile(request: LatencyRequest, *, as_json: bool) -> int:
     if not latency.samples_ns.size:
         raise DataError(f"{request.model}: no inference ended within {protocol.max_seconds:g} s; raise --max-seconds")
     checks = first_answer(Budget(latency=budget), latency=latency, size_bytes=size_bytes) if budget else ()
-    measured = Measured(compiled, latency, checks)
+    fusion = fusion_figures(prove_fusion(compiled.layers, request.model, target))
+    measured = Measured(compiled, fusion, latency, checks)
     if as_json:
         write_json(_as_json(request, measured))
     else:
@@ -102,7 +108,8 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(size) for size in re.split("[x,]", sizes))
 
 
-def _require_model(model: Path) -> None:
+def require_model(model: Path) -> None:
+    """Raise UsageError where nothing is there that could be an ONNX file; names what is near."""
     if model.is_file():
         return
     found = "a folder" if model.is_dir() else "nothing there"
@@ -112,7 +119,8 @@ def _require_model(model: Path) -> None:
     raise UsageError(f"{model}: expected an ONNX file; got {found}{nearest(str(model), nearby) or listed}")
 
 
-def _choose_runtime(name: str) -> Target:
+def choose_runtime(name: str) -> AnyTarget:
+    """Return the target that `name` stands for; raises UsageError where there is none."""
     kinds = tuple(target.kind for target in TARGETS)
     for target in TARGETS:
         if target.kind == name:
@@ -160,6 +168,8 @@ def _show(console: Console, request: LatencyRequest, measured: Measured) -> None
     above = byte_words(latency.peak_bytes - latency.baseline_bytes)
     console.print(Text(f"memory: {byte_words(latency.peak_bytes)} at the peak, {above} above the runtime alone"))
     console.print(Text(_executed(executed_figures(compiled.layers))), soft_wrap=True)
+    for line in fusion_lines(measured.fusion, MOST_ISLANDS):
+        console.print(Text(line), soft_wrap=True)
     said = "; ".join(f"{name} {value}" for name, value in _flat(latency.context))
     console.print(Text(f"context: {said}", style="dim"), soft_wrap=True)
     if measured.checks:
@@ -212,6 +222,7 @@ def _as_json(request: LatencyRequest, measured: Measured) -> JsonValue:
             "load_ms": list(latency.load_ms),
             "memory": {"peak_bytes": latency.peak_bytes, "baseline_bytes": latency.baseline_bytes},
             "executed": executed_figures(measured.compiled.layers).model_dump(mode="json"),
+            "fusion": measured.fusion.model_dump(mode="json"),
             "checks": [asdict(check) | {"interval": _listed(check.interval)} for check in measured.checks],
             "verdict": combine(check.verdict for check in measured.checks).value if measured.checks else None,
             "protocol": latency.protocol,

@@ -1,11 +1,21 @@
 """An invented but plausible deployment: a small classifier on four cores, one budget missed, one undecided."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.artifacts import Accuracy, CompiledModel, Hop, LatencyProfile, Parity
+from pipeline.artifacts import (
+    Accuracy,
+    CompiledModel,
+    Conversion,
+    FloatIsland,
+    FusionProof,
+    Hop,
+    LatencyProfile,
+    Parity,
+)
 from pipeline.budget import (
     AccuracyBudget,
     Budget,
@@ -27,6 +37,33 @@ BUDGET = Budget(
     size=SizeBudget(max_bytes=100_000),
     memory=MemoryBudget(max_bytes=150_000_000),
     load=LoadBudget(max_ms=200),
+)
+
+
+ISLAND = FloatIsland(
+    subject="HardSwish",
+    reason="no integer kernel",
+    remedy="use ReLU6 in the student",
+    is_inside=True,
+    operators=("HardSwish",),
+    nodes=("blocks.0/HardSwish <1>",),
+    layers=("HardSigmoid_1", "Mul_2"),
+    num_conversions=2,
+    time_share=0.2,
+)
+END = replace(ISLAND, subject="Softmax", reason="an output of the graph", is_inside=False, time_share=0.3)
+FUSION = FusionProof(
+    runtime="null",
+    num_operators=13,
+    int8_operators=11,
+    float_operators=1,
+    conversions=1,
+    int8_time_share=0.7,
+    float_time_share=0.25,
+    conversion_time_share=0.05,
+    strays=(Conversion("conv3/QuantizeLinear", "QuantizeLinear", "conv3", "add1", 0.01),),
+    islands=(ISLAND, replace(ISLAND, nodes=("blocks.1/HardSwish",), time_share=0.14), END),
+    has_edges=True,
 )
 
 
@@ -78,6 +115,7 @@ def evidence(profile: LatencyProfile) -> Evidence:
             ),
         ),
         artifact_path="release/model.onnx",
+        fusion=FUSION,
         latency=profile,
         accuracy=Accuracy("top1", correct(356), correct(355), correct(354), correct(353)),
         parity=Parity(Hop(2e-6, 1.0, 360), Hop(0.031, 359 / 360, 360)),

@@ -53,6 +53,7 @@ def test_every_picture_says_in_words_what_it_shows(page):
     assert [label.partition(":")[0] for label in labels] == [
         "Latency distribution",
         "Accuracy along the chain on 360 samples",
+        "Time in int8, in float and in Q/DQ",
         "Executed operators",
         "Seconds of each stage",
     ]
