@@ -11,7 +11,7 @@ TARGET_OPTION = $(if $(TARGET),--target $(TARGET))
 CARRIED_BY_RUNNER := $(wildcard targets/*.py) targets/runner calibration
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy plan profile release test check bench bench-distillation clean
+.PHONY: help deploy plan profile release test check bench bench-distillation bench-quantization clean
 
 help: ## show this list
 	@echo "Edgeproof: takes a trained vision model to the edge and proves that it arrived."
@@ -50,6 +50,9 @@ bench: $(INSTALLED) ## measure side by side against peers; tables go to build/be
 
 bench-distillation: $(INSTALLED) ## measure distillation beside torchdistill (which gets an environment in build/)
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_distillation.py $(ARGS)
+
+bench-quantization: $(INSTALLED) ## measure int8 and auto beside Olive, NNCF, aimet-torch and others (they get an environment in build/)
+	PYTHONPATH=. $(BIN)/python benchmarks/bench_quantization.py $(ARGS)
 
 clean: ## remove build/: results, store, reports and releases
 	rm -rf build
