@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quantization_students import Halves
-from calibration.ranges import Percentile
+from calibration.ranges import MeanSquaredError
 from pipeline.export.source import read_source
 from pipeline.post_training import Calibrated, calibrate_file, quantize_model
 from pipeline.precision.workbench import Exam, OnnxWorkbench
@@ -63,7 +63,7 @@ class Shipped:
 
 def calibrate_ours(model: Path, images: Path, target: Target, run: Run) -> Calibrated:
     """Prepare the float file and observe its ranges on the peers' images, by the method of `edgeproof quantize`."""
-    return calibrate_file(read_source(model), archived(images), Percentile(), target.post_training_scheme, run)
+    return calibrate_file(read_source(model), archived(images), MeanSquaredError(), target.post_training_scheme, run)
 
 
 def quantize_int8(calibrated: Calibrated, target: Target, run: Run) -> Path:
@@ -78,14 +78,14 @@ def ship_auto(
     device = open_device("local", run.work)
     site = Site(device, device.probe(target))
     exam = Exam(samples=archived(halves.exam), max_drop=MAX_DROP, labels=halves.exam_labels)
-    prepared, ranges = calibrated.prepared, calibrated.ranges
+    prepared, ranges, scheme = calibrated.prepared, calibrated.ranges, target.post_training_scheme
     if is_fresh:
-        choice = choose_precision(folder, prepared, ranges, target, site, exam, threads=1)
+        choice = choose_precision(folder, prepared, ranges, target, site, exam, threads=1, scheme=scheme)
     else:
-        choice = run.stage(choose_precision, prepared, ranges, target, site, exam, threads=1)
+        choice = run.stage(choose_precision, prepared, ranges, target, site, exam, threads=1, scheme=scheme)
     run.say(choice.reason)
     plan = plan_of(choice)
-    workbench = OnnxWorkbench(prepared, ranges, target, device, 1, exam, folder)
+    workbench = OnnxWorkbench(prepared, ranges, target, device, 1, exam, folder, scheme=scheme)
     shipped = folder / "auto.onnx"
     shutil.copyfile(workbench.build(plan), shipped)
     return Shipped(shipped, workbench.options(plan).precision, plan.words)

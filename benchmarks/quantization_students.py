@@ -3,7 +3,8 @@
     python benchmarks/quantization_students.py [--only resnet8,vit] [--threads 2]
 
 Every training is a stage of the store: interrupted, it goes on from its last epoch; finished, it is never run again.
-From nothing, without a teacher, in bf16, for a few epochs: what is measured is quantization, not the students.
+From nothing, without a teacher, in bf16, for a few epochs (ResNet-20 is loaded): what is measured is quantization, not
+the students.
 """
 
 import argparse
@@ -17,18 +18,21 @@ import numpy as np
 import onnx
 import torch
 from rich.console import Console
+from safetensors.torch import save_file
 from torch import fx
 
 from benchmarks.distillation_table import recipe_with_data
 from pipeline.artifacts import OnnxModel
 from pipeline.chain import distill, teach
 from pipeline.export.capture import INPUT
-from pipeline.models.trained import TrainedModel
+from pipeline.models.trained import TrainedModel, read_state
 from pipeline.recipe import Recipe
 from pipeline.run import Run, open_run
 from pipeline.stages.export_onnx import Export, export_onnx
+from pipeline.stages.load_teacher import load_teacher
 from pipeline.tasks.cifar10 import Cifar10
 from pipeline.tasks.dataset import Cut
+from pipeline.user_files import find_file
 
 BUILD = Path("build/bench/quantization")
 OPSET = 20
@@ -36,6 +40,7 @@ OPSET = 20
 VALIDATION_SHARE = 0.05
 """Of the training images; on these quantizers calibrate and `auto` judges."""
 CALIBRATION_IMAGES = 512
+BATCH_NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Student:
     training: dict[str, Any]
     """What differs from the recipe's distillation.training."""
     is_transformer: bool = False
+    checkpoint: str | None = None
+    """Weights beside the base recipe's teacher, trained already; instead of training."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,14 @@ ADAMW = {"optimizer": "adamw", "learning_rate": 0.002, "weight_decay": 0.05}
 
 STUDENTS = (
     Student("resnet8", {"kind": "resnet", "depth": 8, "width": 16}, {"epochs": 10}),
-    Student("resnet20", {"kind": "resnet", "depth": 20, "width": 16}, {"epochs": 5}),
-    Student("mobilenet_v2", {"kind": "mobilenet_v2", "width": 0.35, "last_channels": 256}, {"epochs": 4}),
-    Student("mobilenet_v3", {"kind": "mobilenet_v3", "width": 0.5, "last_channels": 256}, {"epochs": 4}),
-    Student("vit", {"kind": "vit", "depth": 4, "width": 96, "heads": 3}, {**ADAMW, "epochs": 8}, is_transformer=True),
+    Student("resnet20", {"kind": "resnet", "depth": 20, "width": 16}, {"epochs": 1}, checkpoint="resnet20_ft_jpeg.pt"),
+    Student("mobilenet_v2", {"kind": "mobilenet_v2", "width": 0.35, "last_channels": 256}, {"epochs": 2}),
+    Student(
+        "mobilenet_v3",
+        {"kind": "mobilenet_v3", "width": 0.5, "last_channels": 256},
+        {"epochs": 1, "warmup_epochs": 0.2},
+    ),
+    Student("vit", {"kind": "vit", "depth": 4, "width": 96, "heads": 3}, {**ADAMW, "epochs": 2}, is_transformer=True),
 )
 
 
@@ -94,12 +105,42 @@ def student_recipe(base: Recipe, student: Student, epochs: int | None = None) ->
 def prepare_student(base: Recipe, student: Student, run: Run, epochs: int | None = None) -> Prepared:
     """Train a student where the store has it not yet, and write what quantizers get."""
     recipe = student_recipe(base, student, epochs)
-    trained = distill(recipe, teach(recipe, run), None, run)
+    trained = load_student(recipe, student, run) or distill(recipe, teach(recipe, run), None, run)
     model = run.stage(export_onnx, trained, Export(opset=OPSET), encoding=None, highest_opset=OPSET)
     torch_file = BUILD / "students" / f"{student.name}-{trained.checkpoint.sha256}.pt"
     if not torch_file.is_file():
         save_traced(trained, torch_file)
     return Prepared(student, model, torch_file)
+
+
+def load_student(recipe: Recipe, student: Student, run: Run) -> TrainedModel | None:
+    """Load weights that were trained elsewhere, where the student has some."""
+    if student.checkpoint is None or recipe.teacher.checkpoint is None:
+        return None
+    path = find_file(recipe.teacher.checkpoint, recipe.folder, what="the teacher's checkpoint").parent
+    converted = BUILD / "students" / f"{student.name}-with-projections.safetensors"
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    save_file(with_projections(read_state(path / student.checkpoint)), converted)
+    checkpoint = run.stage(load_teacher, recipe.task, recipe.student.model, converted, None)
+    return TrainedModel(recipe.student.model, checkpoint)
+
+
+def with_projections(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a CIFAR ResNet's weights with its shortcuts of option A (subsampled, channels padded) as option B.
+
+    A convolution of one pixel and stride 2 with rows of the identity matrix, and a BatchNorm that does nothing, compute
+    the same; padding and slicing, which runtimes have in float only, are gone.
+    """
+    found = {name: tensor.contiguous() for name, tensor in state.items()}
+    for layer in ("layer2.0", "layer3.0"):
+        outputs, inputs = state[f"{layer}.conv1.weight"].shape[:2]
+        projection = torch.zeros(outputs, inputs, 1, 1)
+        projection[outputs // 4 : outputs // 4 + inputs, :, 0, 0] = torch.eye(inputs)
+        found[f"{layer}.shortcut.0.weight"] = projection
+        norm = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - BATCH_NORM_EPS}
+        found.update({f"{layer}.shortcut.1.{name}": torch.full((outputs,), value) for name, value in norm.items()})
+        found[f"{layer}.shortcut.1.num_batches_tracked"] = torch.tensor(0)
+    return found
 
 
 def save_traced(trained: TrainedModel, path: Path) -> None:

@@ -69,8 +69,8 @@ def dequantize(codes: np.ndarray, scale: np.ndarray, zero_point: int) -> np.ndar
 def rewrite_grid(scale: float, zero_point: int, dtype_from: str, dtype_to: str) -> Tuple[float, int]:
     """Return scale and zero point of a grid re-written in another element type.
 
-    int8 to uint8 keeps scale and codes (shifted by 128). uint8 to int8, always with zero point 0, keeps the range but for
-    what its wider side lacks: from zero point 0 that is scale x 255/127, one bit lost.
+    int8 to uint8 keeps scale and codes (shifted by 128). uint8 to int8, which is always symmetric, widens the range to
+    the size of its wider side: from zero point 0 the scale becomes 255/127 as large, one bit lost.
     """
     if dtype_from == dtype_to:
         return scale, zero_point

@@ -63,7 +63,7 @@ def find_least_squared_error_of_sides(below: Histogram, above: Histogram) -> Tup
 
 
 def expected_squared_error(histogram: Histogram, step: float, num_codes: int) -> float:
-    """Return the mean of (x - Q(x))^2 over all values that were counted, for Q(x) = step min(round(x / step), codes)."""
+    """Return the mean of (x - Q(x))^2 over all values counted, for Q(x) = step min(round(x / step), num_codes)."""
     edges = np.arange(histogram.num_used + 1) * histogram.width
     cost = np.diff(_integral_of_squared_error(edges, step, num_codes)) / histogram.width
     return float((cost * histogram.counts[: histogram.num_used]).sum() / histogram.extremes.count)

@@ -1,9 +1,9 @@
 """Range methods: from the values that pass through a tensor to the range that its int8 grid covers. NumPy, Python 3.8.
 
 A method is a table of the recipe; `start` begins an observer, which sees values batch by batch in constant memory and
-gives the range at any time. Rule: where the zero point is 0, a method chooses one size, and what is larger is cut. A
-tensor that was never below zero has the codes 0..N (N = 255, or 127 where a runtime has no uint8), others -127..127; or,
-on asymmetric grids, 0..255 with a zero point between, so that each side of zero has a size of its own.
+gives the range at any time. Rule: where the zero point is 0, a method chooses one size, and what is larger is cut.
+A tensor that was never below zero has the codes 0..N (N = 255, or 127 where a runtime has no uint8), others -127..127;
+or, on asymmetric grids, 0..255 with a zero point between, so that each side of zero has a size of its own.
 
 The union is the registry: a method is added by one class and one word in it.
 """

@@ -25,9 +25,10 @@ class Scheme:
     """Codes of a tensor that is never negative: 0..255, or 0..127 where a runtime has no uint8."""
     weight_bits: int = 8
     """Bits of a weight's code, 2 to 8; always stored as int8."""
-    signed: Literal["symmetric", "asymmetric"] = field(default="symmetric", metadata=LATER)
+    signed: Literal["symmetric", "asymmetric", "skewed"] = field(default="symmetric", metadata=LATER)
     """Grid of a tensor that can be negative: int8 with zero point 0, or uint8 with the zero point that its range asks
-    for (SiLU gives -0.3 to 6: half of a symmetric grid would be idle). Only quantizing an ONNX graph knows the latter."""
+    for (SiLU gives -0.3 to 6: half of a symmetric grid would be idle); `skewed`: the latter where one side of zero is
+    four times as wide as the other or more. ONNX graphs alone can be put on zero points other than 0."""
 
 
 @dataclass(frozen=True)

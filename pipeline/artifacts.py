@@ -98,6 +98,14 @@ class ObservedTensor:
 
 
 @dataclass(frozen=True)
+class BiasShift:
+    """What rounding adds to the mean of a layer's output: one number a channel, to be taken off its bias."""
+
+    layer: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Ranges:
     """Ranges of a float model's tensors, in the order of execution."""
 
@@ -105,6 +113,8 @@ class Ranges:
     num_samples: int
     cautions: tuple[str, ...] = ()
     """What to doubt about them, in words."""
+    bias_shifts: tuple[BiasShift, ...] = ()
+    """Of layers that read these tensors on their grids."""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def quantize(
     method: Annotated[
         str,
         typer.Option(help="How ranges are found: min_max, moving_average, percentile, entropy, mean_squared_error."),
-    ] = "percentile",
+    ] = "mean_squared_error",
     samples: Annotated[int, typer.Option(min=1, help="Calibrate on so many samples at most.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the choice of samples.")] = 0,
     mean: Annotated[
@@ -207,7 +207,37 @@ def quantize(
         list[str] | None,
         typer.Option("--float", metavar="LAYER", help="Keep a layer, or all that begin so, in float; repeatable."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of the file that is written: int8.")] = "int8",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of the file that is written: int8; or auto: the fastest of all that the runtime has, whole or mixed "
+            "layer by layer, that holds --max-drop and --max-error-db; never slower than float."
+        ),
+    ] = "int8",
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            metavar="FRACTION",
+            min=0,
+            max=1,
+            help="With auto: held-out samples whose largest output may be another than the float model's; else 0.02.",
+        ),
+    ] = None,
+    max_error_db: Annotated[
+        float | None,
+        typer.Option(
+            "--max-error-db",
+            metavar="DB",
+            help="With auto: error of the outputs over their mean square; else -20 where no output is one of classes.",
+        ),
+    ] = None,
+    search_seconds: Annotated[
+        float, typer.Option("--search-seconds", metavar="S", min=1, help="With auto: of the search.")
+    ] = 120,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Show what each layer loses alone in int8, and what it costs.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of one inference.")] = 1,
     max_seconds: Annotated[float, typer.Option("--max-seconds", metavar="S", min=1, help="Of measuring latency.")] = 30,
     accept_slower: Annotated[
@@ -242,6 +272,10 @@ def quantize(
         precision=precision,
         threads=threads,
         max_seconds=max_seconds,
+        max_drop=max_drop,
+        max_error_db=max_error_db,
+        search_seconds=search_seconds,
+        sensitivity=sensitivity,
         accept_slower=accept_slower,
         out=out,
         build=build,
@@ -250,8 +284,8 @@ def quantize(
 
 
 @app.command(
-    epilog="Example: edgeproof check model.onnx --target RUNTIME --shape input=1x3x320x320. The exit code is 0 where the "
-    "runtime takes the model, 1 where it does not, 5 where its tools gave no answer.\n\n" + EXIT_CODES
+    epilog="Example: edgeproof check model.onnx --target RUNTIME --shape input=1x3x320x320. The exit code is 0 where "
+    "the runtime takes the model, 1 where it does not, 5 where its tools gave no answer.\n\n" + EXIT_CODES
 )
 def check(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],

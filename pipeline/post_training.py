@@ -11,7 +11,6 @@ import onnx
 from calibration.ranges import AnyRange
 from calibration.scheme import Scheme
 from pipeline.artifacts import (
-    CompiledModel,
     FusionProof,
     OnnxFile,
     OutputParity,
@@ -34,8 +33,10 @@ from pipeline.stages.apply_plan import apply_plan
 from pipeline.stages.choose_precision import choose_precision
 from pipeline.stages.compare_outputs import Runnable, compare_outputs
 from pipeline.stages.compile_model import compile_model
+from pipeline.stages.equalize_onnx import equalize_onnx
 from pipeline.stages.measure_sensitivity import measure_sensitivity
 from pipeline.stages.observe_ranges import observe_ranges
+from pipeline.stages.observe_shifts import observe_shifts
 from pipeline.stages.prepare_onnx import prepare_onnx
 from pipeline.stages.quantize_onnx import quantize_onnx
 from pipeline.tasks.feeds import Feeds
@@ -61,13 +62,15 @@ class Calibrated:
 
 
 def calibrate_file(source: Source, feeds: Feeds, method: AnyRange, scheme: Scheme, stages: Stages) -> Calibrated:
-    """Prepare any float ONNX file and observe its ranges.
+    """Prepare any float ONNX file, equalise its channels, and observe its ranges and what rounding to them shifts.
 
     Raises:
         EdgeproofError: the model cannot be read, prepared or quantized, or a tensor is not finite.
     """
     prepared = stages.stage(prepare_onnx, source, opset=LOWEST_OPSET)
-    return Calibrated(prepared, stages.stage(observe_ranges, prepared, feeds, method, scheme, find_evaluator()))
+    equalized = stages.stage(equalize_onnx, prepared, feeds, find_evaluator())
+    ranges = stages.stage(observe_ranges, equalized, feeds, method, scheme, find_evaluator())
+    return Calibrated(equalized, stages.stage(observe_shifts, equalized, feeds, ranges, scheme, find_evaluator()))
 
 
 def quantize_model(
@@ -197,7 +200,7 @@ def compare_forms(
     Args:
         source: the user's file.
         calibrated: what was quantized.
-        quantized: the int8 model.
+        quantized: the int8 model, or what a search chose.
         measuring: samples, place and time.
         run: carries stages out.
         float_layers: the plan.
@@ -219,7 +222,7 @@ def compare_forms(
         for model, of_one in zip(models, (options, options, last), strict=True)
     )
     parities, no_parity = _parities(source, runnable, held_out, run)
-    parts = no_parity is None and any(map(_parts, parities[-1]))
+    parts = no_parity is None and quantized.precision == "int8" and any(map(_parts, parities[-1]))
     noisy = _find_noisy(calibrated, quantized, held_out, run) if parts else ()
     turns = _turns(runnable, place, run, measuring.max_seconds)
     given, folded, after = (
@@ -240,7 +243,7 @@ def compare_forms(
 
 
 def _parities(
-    source: Source, models: Sequence[CompiledModel], held_out: Feeds, place: Place, run: Run
+    source: Source, forms: tuple[Runnable, ...], held_out: Feeds, run: Run
 ) -> tuple[tuple[tuple[OutputParity, ...], ...], str | None]:
     """Return the parity of each model; none of any, and the reason, where outputs are not one a sample."""
     proto = source.load()
@@ -250,7 +253,7 @@ def _parities(
             lambda on_progress: compare_outputs(proto, forms, held_out, find_evaluator(), on_progress=on_progress),
         )
     except ModelRefused as error:
-        return tuple(() for _ in models), str(error)
+        return tuple(() for _ in forms), str(error)
     return found, None
 
 

@@ -158,7 +158,6 @@ class Deployment(RecipePart):
     budget: Budget = Field(examples=[{"latency": {"max_ms": 5.0}}])
     """What must hold on the device before anything is released."""
 
-
     @model_validator(mode="after")
     def _rest_fits(self) -> "Deployment":
         allowed = {"int8": get_args(Rest), "int8_dynamic": DYNAMIC_RESTS}.get(self.precision, ())

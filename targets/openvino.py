@@ -71,7 +71,7 @@ class OpenVino:
     """OpenVINO's name of the processor."""
 
     scheme: ClassVar[Scheme] = Scheme()
-    post_training_scheme: ClassVar[Scheme] = Scheme()
+    post_training_scheme: ClassVar[Scheme] = Scheme(signed="skewed")  # zero point 0 is up to 15 % faster elsewhere
     encoding: ClassVar[Encoding] = Encoding(
         signed="int8",
         nonnegative="uint8",

@@ -54,7 +54,12 @@ class _Answer:
 
 
 def check_model(
-    model: Path, shapes: Mapping[str, Sequence[int]], *, timeout_s: float, worker: str = WORKER
+    model: Path,
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    timeout_s: float,
+    worker: str = WORKER,
+    package: str = PACKAGE,
 ) -> Acceptance:
     """Ask about one ONNX file; see ChecksWithoutDevice.
 
@@ -62,9 +67,10 @@ def check_model(
         model: the file; weights in other files are found beside it.
         shapes: of inputs with open sizes.
         timeout_s: of parsing and building.
-        worker: the module that is run; tests give others.
+        worker: the module that is run in a process of its own.
+        package: what it imports.
     """
-    if find_spec(PACKAGE) is None:
+    if find_spec(package) is None:
         raise DeviceError(
             f"tensorrt: expected the package tensorrt-rtx, whose parser and builder need no GPU; got none; install it: "
             f"{INSTALL}"

@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     import onnx
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-INTEGER_OPS = frozenset(
-    "ConvInteger MatMulInteger QLinearConv QLinearMatMul QLinearAdd QLinearMul QLinearConcat QLinearSigmoid "
-    "QLinearLeakyRelu QLinearAveragePool QLinearGlobalAveragePool QGemm DynamicQuantizeLinear "
-    "DynamicQuantizeMatMul MatMulIntegerToFloat".split()
-)
+INTEGER_OPS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm")
+INTEGER_FAMILIES = ("QLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+"""How the names of integer operators begin, those of ONNX Runtime's own domain too."""
 WEIGHT_AXES: Mapping[str, int] = {"Conv": 0, "ConvTranspose": 1}
 """Axis of the output channels, the one that a scale a channel may lie along."""
 OURS = "quantize the float model for this target: edgeproof quantize MODEL.onnx --data DIR --target tensorrt"
@@ -87,10 +85,11 @@ def read_opset(model: Path) -> int:
 
 
 def _broken(graph: "onnx.GraphProto") -> List[Tuple[str, str, "onnx.NodeProto"]]:
-    broken = []
-    for node in graph.node:
-        if node.op_type in INTEGER_OPS:
-            broken.append(("expected Q/DQ around float operators; got operators of integers", OURS, node))
+    broken = [
+        ("expected Q/DQ around float operators; got operators of integers", OURS, node)
+        for node in graph.node
+        if node.op_type in INTEGER_OPS or node.op_type.startswith(INTEGER_FAMILIES)
+    ]
     for grid in _grids(graph):
         answers = (rule(grid) for rule in RULES)
         broken += [(*answer, grid.node) for answer in answers if answer][:1]  # the first says it best

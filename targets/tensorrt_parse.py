@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, Sequence, Tuple
 
 if TYPE_CHECKING:
     import tensorrt_rtx as trt
@@ -76,12 +76,7 @@ def _log(trt: "trt") -> "trt.ILogger":
 
 
 def _describe(error: "trt.ParserError") -> Dict[str, str]:
-    return {
-        "node": error.node_name(),
-        "op_type": error.node_operator(),
-        "message": error.desc(),
-        "code": str(error.code()),
-    }
+    return {"node": error.node_name(), "op_type": error.node_operator(), "message": error.desc()}
 
 
 def _fix_shapes(
@@ -115,7 +110,7 @@ def _fix_shapes(
 
 def _assume(size: Sequence[int], which: int) -> List[int]:
     sides = (2, 3) if len(size) == 4 and size[1] in (1, 3, 4) else (1, 2) if len(size) == 4 else ()
-    opened = {0: OPEN_BATCH[which], **{axis: OPEN_SIDE for axis in sides}}
+    opened = {0: OPEN_BATCH[which], **dict.fromkeys(sides, OPEN_SIDE)}
     return [opened.get(axis, OPEN_SIZE) if value == -1 else value for axis, value in enumerate(size)]
 
 

@@ -79,7 +79,7 @@ BUILDER: Tuple[Meaning, ...] = (
     ),
     Meaning(
         r"violates? shape constraints|profile \d+|optimization profile|[Rr]eshape.*(?:volume|cannot)",
-        "expected a model that computes at every size that its open inputs allow; got one that has sizes written into it",
+        "expected a model that computes at every size of its open inputs; got one with sizes written into it",
         "say the sizes that it is for, --shape NAME=1x3x224x224, or export it with a static shape",
     ),
     Meaning(

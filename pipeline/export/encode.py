@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from calibration.affine import CODES, quantize, rewrite_grid
+from calibration.affine import CODES, dequantize, quantize, rewrite_grid
 from calibration.scheme import Encoding
 from pipeline.export.names import plain_name
 from pipeline.export.operators import INTEGER_OPS, MOVES, constant
@@ -30,11 +30,10 @@ def encode(graph: ir.Graph, encoding: Encoding) -> None:
     for node in list(graph):
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and constant(node.inputs[0]) is None:
             rewriter.rewrite_activation(node)
-    if encoding.bias == "int32":
-        for node in list(graph):
-            layer, position = _layer_of_bias(node)
-            if layer is not None:
-                rewriter.encode_bias(node, position, layer)
+    for node in list(graph):
+        layer, position = _layer_of_bias(node)
+        if layer is not None:
+            rewriter.encode_bias(node, position, layer)
 
 
 @dataclass
@@ -66,7 +65,7 @@ class _Rewriter:
         assert scale is not None
         assert zero_point is not None
         trained, center = zero_point.dtype.name, int(zero_point)
-        wanted = self.encoding.nonnegative if trained == "uint8" and center == 0 else self._signed(node)
+        wanted = self.encoding.nonnegative if trained == "uint8" else self._signed(node)
         new_scale, new_zero_point = rewrite_grid(float(scale), center, trained, wanted)
         for position, value in enumerate(self._grid(new_scale, new_zero_point, wanted), start=1):
             node.replace_input_with(position, value)
@@ -81,7 +80,9 @@ class _Rewriter:
         return (self.encoding.concatenated if _is_concatenated(source) else None) or self.encoding.signed
 
     def encode_bias(self, node: ir.Node, position: int, layer: ir.Node) -> None:
-        """Store a bias as int32 codes with scale = input scale x weight scale, where they fit; else leave it float.
+        """Store a bias as int32 codes with scale = input scale x weight scale, where they fit; else leave it as it is.
+
+        Where the encoding wants floats it gets what the codes stand for, so that every encoding computes the same.
 
         Args:
             node: reads the bias.
@@ -101,6 +102,9 @@ class _Rewriter:
             return
         codes = quantize(bias, scale, 0, "int32")
         name = plain_name(str(value.name))
+        if self.encoding.bias == "float32":
+            node.replace_input_with(position, self._initializer(f"{name}.rounded", dequantize(codes, scale, 0)))
+            return
         inputs = [
             self._initializer(f"{name}.codes", codes),
             self._initializer(f"{name}.scale", np.ascontiguousarray(scale)),

@@ -57,6 +57,8 @@ INTEGER_OPS = {name for name, rule in RULES.items() if rule.role in ("heavy", "l
 """Operators that every runtime computes on codes."""
 MOVES = {name for name, rule in RULES.items() if rule.role == "moves"}
 """Operators that move codes unchanged."""
+HOMOGENEOUS = {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"}
+"""Operators with f(s x) = s f(x) for s > 0, channel by channel."""
 QUANTIZED_PREFIXES = ("Quantize", "Dequantize", "DynamicQuantize", "QLinear", "QGemm", "QAttention", "FakeQuantize")
 
 

@@ -23,6 +23,8 @@ from pipeline.export.operators import (
     rule_of,
 )
 
+SKEWED = 4
+"""So much wider than the other is one side of zero of a range that asks for a grid of its own: half a bit or more."""
 FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
@@ -43,9 +45,9 @@ def observed_tensors(graph: ir.Graph, float_layers: frozenset[str] = frozenset()
     return tuple(dict.fromkeys(str(owner.name) for owner in grids.values()))
 
 
-def quantizable_layers(graph: ir.Graph) -> tuple[str, ...]:
-    """Return the names of the nodes that compute on codes unless a plan keeps them in float, in order of execution."""
-    integers = _Placement(graph, frozenset()).integers
+def quantizable_layers(graph: ir.Graph, float_layers: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Return the names of the nodes that compute on codes, but for what a plan keeps float, in order of execution."""
+    integers = _Placement(graph, float_layers).integers
     return tuple(str(node.name) for node in graph if node in integers)
 
 
@@ -227,7 +229,7 @@ class _Writer:
 
     def _choose_grid(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         has_uint8 = self.scheme.nonnegative == "uint8" and low >= 0
-        if self.scheme.signed == "asymmetric" and not has_uint8:
+        if not has_uint8 and self._is_asymmetric(low, high):
             exact, center = grid_of_range(low, high)
             return np.array(exact, np.float32), np.array(center, np.uint8)
         steps, largest = (255, high) if has_uint8 else (127, max(abs(low), abs(high)))
@@ -235,6 +237,11 @@ class _Writer:
         if float(scale) * steps > largest:
             scale = np.nextafter(scale, np.float32(0))  # a Clip is absorbed only by a grid that lies inside it
         return np.array(scale), np.array(0, "uint8" if has_uint8 else "int8")
+
+    def _is_asymmetric(self, low: float, high: float) -> bool:
+        if self.scheme.signed == "skewed":
+            return min(-low, high) * SKEWED <= max(-low, high)
+        return self.scheme.signed == "asymmetric"
 
     def _initializers(self, name: str, scale: np.ndarray, zero_point: np.ndarray) -> tuple[ir.Value, ir.Value]:
         return self._initializer(f"{name}.scale", scale), self._initializer(f"{name}.zero_point", zero_point)

@@ -1,15 +1,15 @@
 """Write a prepared float graph anew in another precision: the one way from a plan to a file, in search and shipping."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 import onnx_ir as ir
 
 from calibration.scheme import Encoding, Scheme
+from pipeline.artifacts import Ranges
 from pipeline.export.dynamic import quantize_dynamic
 from pipeline.export.encode import encode
 from pipeline.export.floats import to_float16
-from pipeline.export.place_onnx import Range, quantize_graph
+from pipeline.export.observed import quantize_observed
 from pipeline.export.tidy import tidy
 
 Form = Literal["fp32", "fp16", "int8", "int8_dynamic"]
@@ -22,7 +22,7 @@ def rewrite(
     model: ir.Model,
     form: Form,
     *,
-    ranges: Mapping[str, Range],
+    ranges: Ranges,
     scheme: Scheme,
     encoding: Encoding,
     float_layers: frozenset[str] = frozenset(),
@@ -45,7 +45,7 @@ def rewrite(
     """
     name = model.graph.name or "edgeproof"
     if form == "int8":
-        quantize_graph(model.graph, ranges, scheme, float_layers=float_layers)
+        quantize_observed(model.graph, ranges, scheme, float_layers=float_layers)
         encode(model.graph, encoding)
         if dynamic:
             quantize_dynamic(model.graph, per_channel=dynamic == "per_channel")

@@ -10,7 +10,6 @@ import onnx_ir as ir
 from calibration.scheme import Scheme
 from pipeline.artifacts import OnnxFile, Ranges
 from pipeline.export.onnx_file import write_onnx
-from pipeline.export.place_onnx import Range
 from pipeline.export.rewrite import Dynamic, Form, rewrite
 from pipeline.precision.plan import Plan, Rest
 from targets.target import RunOptions, Target
@@ -35,7 +34,7 @@ def build_plan(
     rewrite(
         model,
         form,
-        ranges={tensor.name: Range(tensor.low, tensor.high) for tensor in ranges.tensors},
+        ranges=ranges,
         scheme=scheme,
         encoding=target.encoding,
         float_layers=plan.float_layers,

@@ -93,6 +93,10 @@ class Tried:
         """Return this plan beside another one of the same comparison."""
         return replace(self, base_ms=other.round_ms)
 
+    def pooled(self, again: "Tried") -> "Tried":
+        """Return this plan with the rounds of another comparison with the same one."""
+        return replace(self, round_ms=self.round_ms + again.round_ms, base_ms=self.base_ms + again.base_ms)
+
     def _ratios(self) -> np.ndarray:
         ratios: np.ndarray = np.array(self.round_ms) / np.array(self.base_ms)
         return ratios

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from pipeline.precision.decide import WORTH, choose, is_open, lost_words
 from pipeline.precision.plan import Choice, Plan, Precision, Quality, Tried
 
 ROUNDS, FINAL_ROUNDS = 9, 21
 """Turns of a comparison: 9 give an interval of the median ratio between the 2nd and the 8th, 21 between the 6th and the
 16th. A set of layers is united only where two comparisons in a row show it faster, so that noise, which fools one of 50
 comparisons, fools one of 2,500."""
+MOST_REPEATS = 3
+"""Of a last comparison, its rounds pooled, while noise hides which of two is faster."""
 TOGETHER = 12
 """Plans of one comparison: more would wait long between their turns."""
-WORTH = 0.005
-"""Latency, as a fraction, that a further float layer must save; it costs a larger file and a longer table."""
 CLEARLY_SLOWER = 1.3
 """Where int8 takes so much of the time of float, no float layer saves it: layers are added to float instead."""
 MOST_SECONDS = 120.0
@@ -85,6 +86,19 @@ class _Search:
         if plan not in self._qualities:
             self._qualities[plan] = self.workbench.judge(plan)
         return self._qualities[plan]
+
+    def words_of_faster(self) -> str:
+        """Say which plan would have been faster than fp32 but does not hold, if there is one."""
+        failed = {plan: quality for plan, quality in self._qualities.items() if not quality.holds}
+        faster = [plan for plan in failed if self._of_fp32.get(plan, 1.0) < 1]
+        if not faster:
+            return ""
+        plan = min(faster, key=lambda plan: self._of_fp32[plan])
+        quality = failed[plan]
+        return (
+            f"; {plan.words} takes {self._of_fp32[plan]:.3f} of its time, but does not hold: "
+            f"{lost_words(quality.drop)}, error {quality.error_db:.1f} dB, {quality.size_bytes:,} bytes"
+        )
 
     def all_explored(self, finalists: Sequence[Tried]) -> tuple[Tried, ...]:
         """Return every plan that was tried once, with its quality where that is known or quickly estimated."""
@@ -196,21 +210,31 @@ def _that_hold(run: _Search, plans: Sequence[Plan], layers: Sequence[str]) -> li
             held.append(plan)
             if plan.precision == "fp32":
                 break
-        elif plan.precision == "int8" and not run.is_over() and (repaired := _repair(run, plan, layers)):
-            held.append(repaired)
+        elif plan.precision == "int8" and not run.is_over():
+            held += _repair(run, plan, layers)
     return held
 
 
-def _repair(run: _Search, plan: Plan, layers: Sequence[str]) -> Plan | None:
-    """Keep as few of the most sensitive layers in float as it takes to hold (bisection over their order)."""
+def _repair(run: _Search, plan: Plan, layers: Sequence[str]) -> list[Plan]:
+    """Return plans that hold, with as few more layers in float as that takes: the most sensitive, or the first ones.
+
+    A tensor keeps its grid while any layer around it is in int8, so a stretch of layers can repair more than as many
+    scattered ones.
+    """
     run.on_step(f"{plan.words} does not hold: finding its most sensitive layers")
     tested = [layer for layer in layers if layer not in plan.float_layers]
-    order = sensitivity(run.workbench, tested, layers, is_over=run.is_over)
-    low, high = 0, len(order)
+    by_error = [layer for layer, _ in sensitivity(run.workbench, tested, layers, is_over=run.is_over)]
+    found = [_bisect(run, plan, order) for order in (by_error, tested)]
+    return [repaired for repaired in dict.fromkeys(found) if repaired is not None]
+
+
+def _bisect(run: _Search, plan: Plan, order: Sequence[str]) -> Plan | None:
+    """Keep as few of the first of `order` in float as it takes to hold; None where that is all of them."""
+    low, high = 0, len(order) - 1
     found = None
     while low < high and not run.is_over():
         middle = (low + high) // 2
-        candidate = replace(plan, float_layers=plan.float_layers | {layer for layer, _ in order[: middle + 1]})
+        candidate = replace(plan, float_layers=plan.float_layers | set(order[: middle + 1]))
         run.on_step(f"judging {candidate.words}")
         if run.judge(candidate).holds:
             found, high = candidate, middle
@@ -251,39 +275,17 @@ def _final(run: _Search, fp32: Plan, held: Sequence[Plan]) -> Choice:
     run.on_step(f"final comparison of {len(others) + 1}")
     before, is_cut = len(run.explored), run.is_cut
     last = run.compare(fp32, others[: TOGETHER - 1], FINAL_ROUNDS)
+    for _ in range(MOST_REPEATS):
+        if not any(map(is_open, last)):
+            break
+        run.on_step("the machine is noisy: comparing once more")
+        again = {tried.plan: tried for tried in run.compare(fp32, [each.plan for each in last[1:]], FINAL_ROUNDS)}
+        last = [each.pooled(again[each.plan]) for each in last if each.plan in again]
     finalists = [replace(tried, quality=run.judge(tried.plan), of_fp32=tried.ratio) for tried in last]
     del run.explored[before:]
-    chosen, reason = _choose(finalists, fp32, held)
+    chosen, reason = choose(finalists, fp32, held)
+    if chosen == fp32:
+        reason += run.words_of_faster()
     if is_cut:
         reason += "; the search ran out of time, so a faster one may exist"
     return Choice(chosen, reason, tuple(finalists), run.all_explored(finalists))
-
-
-def _choose(finalists: Sequence[Tried], fp32: Plan, held: Sequence[Plan]) -> tuple[Plan, str]:
-    allowed = [tried for tried in finalists if tried.plan in held]
-    if not allowed:
-        return fp32, "nothing holds: neither fp32 nor any precision below it"
-    fastest = min(allowed, key=lambda tried: tried.ratio)
-    if fastest.plan == fp32:
-        return fp32, "fp32 is the fastest"
-    if fp32 in held and not fastest.is_faster:
-        return (
-            fp32,
-            f"nothing is faster than fp32 beyond noise: {fastest.plan.words} takes {fastest.ratio:.3f} of its time",
-        )
-    chosen = min((each for each in allowed if _is_as_fast(each, fastest)), key=lambda each: each.plan.rank)
-    assert chosen.quality is not None
-    facts = f"{chosen.ratio:.3f} of fp32's time, {_lost(chosen.quality.drop)}"
-    if chosen == fastest:
-        return chosen.plan, f"the fastest that holds: {facts}"
-    return chosen.plan, f"the simplest that is as fast as the fastest that holds: {facts}"
-
-
-def _lost(drop: float) -> str:
-    points = 100 * drop
-    return f"{abs(points):.2f} pp {'gained' if points < 0 else 'lost'} on held-out samples"
-
-
-def _is_as_fast(tried: Tried, fastest: Tried) -> bool:
-    """Tell whether a plan is slower than the fastest by no more than a float layer must be worth."""
-    return tried.over(fastest).ratio <= 1 + WORTH

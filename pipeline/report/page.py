@@ -9,19 +9,12 @@ from pydantic import JsonValue
 
 from pipeline.measuring.verdict import Verdict
 from pipeline.report import fusion_words, pareto, plots, search_words, wording
-from pipeline.report.report import Report
+from pipeline.report.report import PrecisionFigures, Report
 
 
 def report_html(report: Report, samples_ns: np.ndarray | None) -> str:
     """Return the page of a report; without samples the latency has no picture."""
-    environment = Environment(
-        loader=PackageLoader("pipeline", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.jinja")
+    page = _environment().get_template("report.html.jinja")
     return page.render(
         report=report,
         summary=summary_words(report),
@@ -31,6 +24,32 @@ def report_html(report: Report, samples_ns: np.ndarray | None) -> str:
         words=wording,
         fusion_words=fusion_words,
         search_words=search_words,
+    )
+
+
+def search_html(search: PrecisionFigures, title: str) -> str:
+    """Return a page of nothing but a search for a precision."""
+    return (
+        _environment()
+        .get_template("search_page.html.jinja")
+        .render(
+            title=title,
+            search=search,
+            pictures=_search_picture(search),
+            colours=plots.COLOURS,
+            words=wording,
+            search_words=search_words,
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("pipeline", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
@@ -60,6 +79,13 @@ def flat(values: Mapping[str, JsonValue], prefix: str = "") -> list[tuple[str, s
     return rows
 
 
+def _search_picture(search: PrecisionFigures) -> dict[str, Markup]:
+    """Return the picture, where anything was judged."""
+    if all(tried.error_db is None for tried in search.tried):
+        return {}
+    return {"search": Markup(pareto.pareto_svg(search))}
+
+
 def _pictures(report: Report, samples_ns: np.ndarray | None) -> dict[str, str]:
     least = next((check.limit for check in report.checks if check.name == "accuracy"), None)
     pictures: dict[str, str] = {}
@@ -71,8 +97,8 @@ def _pictures(report: Report, samples_ns: np.ndarray | None) -> dict[str, str]:
         pictures["stages"] = plots.stages_svg(report.stages)
     if report.fusion and report.fusion.int8_time_share is not None:
         pictures["fusion"] = plots.fusion_svg(report.fusion)
-    if report.search and any(tried.error_db is not None for tried in report.search.tried):
-        pictures["search"] = pareto.pareto_svg(report.search)
+    if report.search:
+        pictures |= _search_picture(report.search)
     if report.executed.operators:
         pictures["executed"] = plots.executed_svg(report.executed)
     return pictures

@@ -14,7 +14,9 @@ def pareto_svg(search: PrecisionFigures) -> str:
     """Draw error over latency saved; the chosen plan is ringed, what does not hold is in the colour of limits."""
     floor = _floor(search)
     points = [_point(tried, floor) for tried in search.tried if tried.error_db is not None]
-    x = alt.X("saved:Q", title="latency saved, % of fp32", scale=alt.Scale(nice=True, padding=24))
+    x = alt.X(
+        "saved:Q", title="latency saved, % of fp32", scale=alt.Scale(nice=True, padding=24), axis=alt.Axis(tickCount=8)
+    )
     axis = alt.Axis(labelExpr=f"datum.value <= {floor} ? 'none' : format(datum.value, 'd')", tickCount=7)
     y = alt.Y(
         "error:Q", title="error of the outputs, dB", axis=axis, scale=alt.Scale(zero=False, nice=True, padding=16)

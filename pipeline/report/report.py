@@ -223,7 +223,7 @@ class TriedFigures(ReportPart):
     of_fp32: float
     """Latency over that of fp32: the median over rounds in turns, for finalists in one run with fp32."""
     of_fp32_ci: tuple[float, float] | None
-    """95 %; null beyond finalists."""
+    """95 %; null where it was not compared with fp32 itself."""
     drop: float | None
     """Accuracy lost before any training, or agreement where there were no labels; fraction. Null where not judged."""
     error_db: float | None

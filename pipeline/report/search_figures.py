@@ -29,8 +29,8 @@ def search_figures(
 def _float_after_all(choice: PrecisionChoice, earned: Speedup) -> str:
     plan = plan_words(choice.precision, choice.float_layers, choice.rest)
     return (
-        f"{plan} was chosen ({choice.reason}), but after its training it is {earned.ratio:.3g} times as fast as fp32, "
-        "slower beyond noise: fp32 ships"
+        f"{plan} was chosen ({choice.reason}), but measured once more, as it would ship, it is {earned.ratio:.3g} "
+        "times as fast as float, which is slower beyond noise: fp32 ships"
     )
 
 
@@ -44,7 +44,7 @@ def _tried(
         rest=tried.rest,
         median_ms=tried.median_ms,
         of_fp32=tried.of_fp32,
-        of_fp32_ci=tried.ratio_interval if is_finalist else None,
+        of_fp32_ci=tried.ratio_interval if tried.ratio == tried.of_fp32 else None,
         drop=tried.drop,
         error_db=tried.error_db,
         size_bytes=tried.size_bytes,

@@ -17,8 +17,14 @@ def search_lines(search: PrecisionFigures) -> list[str]:
     count = f"{len(search.tried)} plans tried"
     lines = [f"precision: {search.chosen}: {search.reason} ({count}{'; ' + beside if beside else ''})"]
     if search.earned is not None and search.earned.verdict is not Verdict.FAIL:
-        lines.append(f"int8 after its training: {earned_words(search)}")
+        lines.append(f"as it ships: {earned_words(search)}")
     return lines
+
+
+def table_rows(search: PrecisionFigures) -> list[TriedFigures]:
+    """Return what a table shows: finalists and whole precisions, the fastest first."""
+    shown = [tried for tried in search.tried if tried.is_finalist or not tried.float_layers]
+    return sorted(shown, key=lambda tried: tried.of_fp32)
 
 
 def earned_words(search: PrecisionFigures) -> str:
@@ -27,7 +33,7 @@ def earned_words(search: PrecisionFigures) -> str:
     assert earned is not None
     interval = f" (95 %: {earned.interval[0]:.3g} to {earned.interval[1]:.3g})" if earned.interval else ""
     said = "" if earned.verdict is Verdict.PASS else "; not told apart by this comparison"
-    return f"{earned.ratio:.3g} times as fast as the float student on the device{interval}{said}"
+    return f"{earned.ratio:.3g} times as fast as float on the device{interval}{said}"
 
 
 def ratio_words(tried: TriedFigures) -> str:

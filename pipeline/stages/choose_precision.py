@@ -69,6 +69,7 @@ def choose_precision(
     """
     graph = ir.from_proto(onnx.load(str(prepared.path))).graph
     layers = quantizable_layers(graph)
+    products = frozenset(str(node.name) for node in graph if node.op_type in PRODUCTS) & set(layers)
     units: tuple[Unit, ...] = units_of(graph) if with_mixtures else ()
     with tempfile.TemporaryDirectory(prefix="precision-") as folder:
         workbench = OnnxWorkbench(
@@ -83,10 +84,10 @@ def choose_precision(
 
         choice = search(
             workbench,
-            precisions=_precisions(target, site),
+            precisions=_precisions(target, site, has_products=bool(products)),
             units=units,
             layers=layers,
-            variants=_variants(graph, target, site, layers),
+            variants=_variants(target, site, layers, products),
             seconds=seconds,
             on_step=tell,
         )
@@ -108,22 +109,21 @@ def plan_of(choice: PrecisionChoice | TriedPrecision) -> Plan:
     return Plan(cast(Precision, choice.precision), frozenset(choice.float_layers), cast(Rest | None, choice.rest))
 
 
-def _precisions(target: Target, site: Site) -> tuple[Precision, ...]:
+def _precisions(target: Target, site: Site, *, has_products: bool) -> tuple[Precision, ...]:
     floats: list[Precision] = [name for name in ("bf16", "fp16") if name in site.facts.float_types]
-    dynamic: list[Precision] = ["int8_dynamic"] if target.dynamic else []
+    dynamic: list[Precision] = ["int8_dynamic"] if target.dynamic and has_products else []
     return ("fp32", *floats, "int8", *dynamic)
 
 
-def _variants(graph: ir.Graph, target: Target, site: Site, layers: tuple[str, ...]) -> tuple[Plan, ...]:
+def _variants(target: Target, site: Site, layers: tuple[str, ...], products: frozenset[str]) -> tuple[Plan, ...]:
     """Return int8 beside another float type, and the ways to give linear layers their ranges at run time."""
     plans: list[Plan] = []
     if not target.floats_in_file:
         beside: list[Rest] = [name for name in ("bf16", "fp16") if name in site.facts.float_types]
         plans += [Plan("int8", rest=rest) for rest in beside]
-    products = frozenset(str(node.name) for node in graph if node.op_type in PRODUCTS) & set(layers)
     if target.dynamic and products:
         plans.append(Plan("int8_dynamic", rest="int8_dynamic_per_tensor"))
-        if any(node.op_type == "Conv" and node.name in layers for node in graph):
+        if products < set(layers):
             plans.append(Plan("int8", products, "int8_dynamic"))
             plans.append(Plan("int8", products, "int8_dynamic_per_tensor"))
     return tuple(plans)

@@ -55,10 +55,8 @@ def observe_ranges(
     proto = onnx.load(str(prepared.path))
     names = observed_tensors(ir.from_proto(proto).graph)
     codes = 255 if scheme.nonnegative == "uint8" else 127
-    asymmetric = scheme.signed == "asymmetric"
-    observed = {
-        name: _Observed(name, method.start(codes, asymmetric=asymmetric), TensorStatistics()) for name in names
-    }
+    asymmetric = scheme.signed != "symmetric"
+    observed = {name: _Observed(name, method.start(codes, asymmetric=asymmetric), TensorStatistics()) for name in names}
     for done, tensors in enumerate(run_tapped(evaluator, feeds)(proto, names), start=1):
         for name, each in observed.items():
             each.observe(tensors[name], done)

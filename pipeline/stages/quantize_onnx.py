@@ -1,6 +1,5 @@
 """Stage: puts a float ONNX model on a target's int8 grid, by ranges that were observed, in the form that it fuses."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -9,11 +8,11 @@ import onnx_ir as ir
 from calibration.scheme import Encoding, Scheme
 from pipeline.artifacts import OnnxFile, Ranges
 from pipeline.export.encode import encode
+from pipeline.export.observed import quantize_observed
 from pipeline.export.onnx_file import write_onnx
-from pipeline.export.place_onnx import Range, quantize_graph
 from pipeline.export.tidy import tidy
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 TOOLCHAIN = ("onnx", "onnx-ir", "numpy")
 
 
@@ -41,11 +40,7 @@ def quantize_onnx(
     """
     model = ir.from_proto(onnx.load(str(prepared.path)))
     name = model.graph.name or "edgeproof"
-    quantize_graph(model.graph, _as_mapping(ranges), scheme, float_layers=frozenset(float_layers))
+    quantize_observed(model.graph, ranges, scheme, float_layers=frozenset(float_layers))
     encode(model.graph, encoding)
     tidy(model, name=name)
     return write_onnx(ir.to_proto(model), out_dir / "model.onnx", precision="int8")
-
-
-def _as_mapping(ranges: Ranges) -> Mapping[str, Range]:
-    return {tensor.name: Range(tensor.low, tensor.high) for tensor in ranges.tensors}

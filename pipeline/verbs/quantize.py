@@ -17,10 +17,27 @@ from pipeline.export.operators import is_kept
 from pipeline.export.place_onnx import quantizable_layers
 from pipeline.export.source import Source, inputs_of, read_source
 from pipeline.export.tapped import find_evaluator, run_tapped
-from pipeline.post_training import Measuring, Place, calibrate_file, compare_forms, quantize_model
+from pipeline.measuring.verdict import Verdict
+from pipeline.post_training import (
+    Measuring,
+    Place,
+    calibrate_file,
+    compare_forms,
+    layer_sensitivity,
+    quantize_model,
+    search_precision,
+    write_plan,
+)
+from pipeline.precision.build import options_of_plan
+from pipeline.precision.plan import Plan
+from pipeline.precision.search import MOST_SECONDS
+from pipeline.precision.workbench import Exam
+from pipeline.report.page import search_html
+from pipeline.report.search_figures import search_figures
 from pipeline.run import Run, open_run
 from pipeline.schema import nearest
 from pipeline.site import Site
+from pipeline.stages.choose_precision import plan_of
 from pipeline.tasks.choose_feeds import Choice, Chosen, choose_feeds
 from pipeline.tasks.feeds import Feeds, Layout, Order, Pixels
 from pipeline.verbs.output import EXIT_CODES, console_for_people, json_text, write_json
@@ -31,7 +48,9 @@ from targets.runner.feeds import resolve_shape
 from targets.target import RunOptions, TensorSpec
 
 METHODS = {method.kind: method for method in get_args(AnyRange)}
-PRECISIONS = ("int8",)
+PRECISIONS = ("int8", "auto")
+MAX_DROP, MAX_ERROR_DB = 0.02, -20.0
+"""What `auto` may lose unless told otherwise: samples with another largest output, or where none is a class, error."""
 LAYOUTS = get_args(Layout)
 ORDERS = get_args(Order)
 PIXELS = ("0..1", "0..255")
@@ -44,7 +63,7 @@ class QuantizeRequest:
     model: Path
     data: Path
     runtime: str
-    method: str = "percentile"
+    method: str = "mean_squared_error"
     samples: int = 128
     seed: int = 0
     mean: str | None = None
@@ -57,17 +76,25 @@ class QuantizeRequest:
     precision: str = "int8"
     threads: int = 1
     max_seconds: float = 30.0
+    max_drop: float | None = None
+    max_error_db: float | None = None
+    search_seconds: float = MOST_SECONDS
+    sensitivity: bool = False
     accept_slower: bool = False
     out: Path | None = None
     build: Path = Path("build")
 
 
 def run_quantize(request: QuantizeRequest, *, as_json: bool) -> int:
-    """Quantize, write and judge a model; return 0 where int8 is faster, 3 where it is slower, 5 where that is open."""
+    """Quantize, write and judge a model; return 0 where int8 is faster, 3 where it is slower, 5 where that is open.
+
+    With the precision `auto` return 0: what is slower than float is not written.
+    """
     require_model(request.model)
     target = choose_runtime(request.runtime)
     _choose("--method", request.method, tuple(METHODS))
     _choose("--precision", request.precision, PRECISIONS)
+    _require_fitting(request)
     out = _out(request)
     choice = _read_choice(request)
     console = console_for_people(as_json=as_json)
@@ -82,25 +109,43 @@ def run_quantize(request: QuantizeRequest, *, as_json: bool) -> int:
     quantized = _quantize(request, source, chosen, place, run, out=out)
     if quantized.comparison.folding_pays:
         quantized.folded_out.write_bytes(quantized.calibrated.prepared.path.read_bytes())
+    if quantized.search is not None:
+        quantized.page.write_text(search_html(quantized.search, str(request.model)), encoding="utf-8")
     document = as_json_value(quantized)
     quantized.out.with_suffix(".json").write_text(json_text(document), encoding="utf-8")
     if as_json:
         write_json(document)
     else:
         show(console, quantized)
-    return 0 if request.accept_slower else EXIT_CODES[quantized.comparison.speedup.verdict]
+    is_chosen = request.accept_slower or request.precision == "auto"
+    return 0 if is_chosen else EXIT_CODES[quantized.comparison.speedup.verdict]
 
 
 def _quantize(
     request: QuantizeRequest, source: Source, chosen: Chosen, place: Place, run: Run, *, out: Path
 ) -> Quantized:
     """Write the int8 file as soon as it is there, then measure."""
-    calibrated = calibrate_file(source, chosen.calibration, METHODS[request.method](), place.target.post_training_scheme, run)
-    float_layers = _require_layers(calibrated.prepared, request.float_layers)
-    model = quantize_model(calibrated, place.target, run, float_layers=float_layers)
+    calibrated = calibrate_file(
+        source, chosen.calibration, METHODS[request.method](), place.target.post_training_scheme, run
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
+    plan, choice = Plan("int8", _require_layers(calibrated.prepared, request.float_layers)), None
+    if request.precision == "auto":
+        exam = _exam(request, calibrated.prepared, chosen.held_out)
+        choice = search_precision(calibrated, place, exam, run, seconds=request.search_seconds)
+        plan = plan_of(choice)
+        model = write_plan(calibrated, place.target, plan, run)
+    else:
+        model = quantize_model(calibrated, place.target, run, float_layers=plan.float_layers)
     out.write_bytes(model.path.read_bytes())
-    measuring = Measuring(chosen.held_out, place, request.max_seconds)
+    options = options_of_plan(plan, request.threads)
+    measuring = Measuring(chosen.held_out, place, request.max_seconds, options)
+    comparison = compare_forms(source, calibrated, model, measuring, run, float_layers=plan.float_layers)
+    sensitivity = layer_sensitivity(calibrated, place, chosen.held_out, run) if request.sensitivity else None
+    earned = comparison.speedup if plan != Plan("fp32") else None
+    if choice is not None and plan != Plan("fp32") and comparison.speedup.verdict is Verdict.FAIL:
+        out.write_bytes(calibrated.prepared.path.read_bytes())
+        plan = Plan("fp32")
     return Quantized(
         model=request.model,
         out=out,
@@ -110,17 +155,41 @@ def _quantize(
         method=request.method,
         calibrated=calibrated,
         chosen=chosen,
-        float_layers=tuple(sorted(float_layers)),
+        plan=plan,
+        search=search_figures(choice, sensitivity, earned) if choice else None,
+        sensitivity=sensitivity,
         warnings=(*chosen.warnings, *_input_warnings(source, chosen), *calibrated.ranges.cautions),
-        comparison=compare_forms(source, calibrated, model, measuring, run, float_layers=float_layers),
+        comparison=comparison,
     )
 
 
 def _out(request: QuantizeRequest) -> Path:
-    out = request.out or request.build / "quantized" / f"{request.model.stem}.{request.runtime}.int8.onnx"
+    out = (
+        request.out or request.build / "quantized" / f"{request.model.stem}.{request.runtime}.{request.precision}.onnx"
+    )
     if out.absolute() == request.model.absolute():
         raise UsageError(f"--out: expected another file than the float model; got {out}; nothing was written")
     return out
+
+
+def _require_fitting(request: QuantizeRequest) -> None:
+    """Refuse options that another precision would heed."""
+    is_auto = request.precision == "auto"
+    limits = {"--max-drop": request.max_drop, "--max-error-db": request.max_error_db}
+    typed = [name for name, value in limits.items() if value is not None]
+    if typed and not is_auto:
+        raise UsageError(f"{typed[0]}: expected it with --precision auto; got it with {request.precision}")
+    if request.float_layers and is_auto:
+        raise UsageError("--float: expected it with --precision int8; got it with auto, which finds layers by itself")
+
+
+def _exam(request: QuantizeRequest, prepared: OnnxFile, held_out: Feeds) -> Exam:
+    """Return what plans must hold: agreement where an output is [samples, classes], and an error where none is."""
+    has_classes = any(len(spec.shape) == 2 and (spec.shape[1] or 2) > 1 for spec in prepared.outputs)
+    max_error_db = request.max_error_db
+    if max_error_db is None and not has_classes:
+        max_error_db = MAX_ERROR_DB
+    return Exam(held_out, MAX_DROP if request.max_drop is None else request.max_drop, max_error_db=max_error_db)
 
 
 def _choose(option: str, typed: str, valid: tuple[str, ...]) -> str:

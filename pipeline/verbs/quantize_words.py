@@ -12,12 +12,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts import FusionProof, ObservedTensor, OutputParity
+from pipeline.artifacts import FusionProof, ObservedTensor, OutputParity, Sensitivity
 from pipeline.export.bisect import LEAST_SNR_DB, NoisyTensor
 from pipeline.measuring import quantiles
 from pipeline.measuring.ratio import Speedup
 from pipeline.measuring.verdict import Verdict
 from pipeline.post_training import Calibrated, Comparison, Form
+from pipeline.precision.plan import Plan
+from pipeline.report.report import PrecisionFigures
+from pipeline.report.search_words import (
+    drop_words,
+    error_words,
+    holds_words,
+    ratio_words,
+    search_lines,
+    table_rows,
+    time_words,
+)
 from pipeline.report.wording import byte_words, figure
 from pipeline.tasks.choose_feeds import Chosen
 from targets.target import Layer
@@ -39,28 +50,42 @@ class Quantized:
     method: str
     calibrated: Calibrated
     chosen: Chosen
-    float_layers: tuple[str, ...]
+    plan: Plan
+    search: PrecisionFigures | None
+    """How the plan was found, where it was."""
+    sensitivity: Sensitivity | None
+    """Where it was asked for."""
     warnings: tuple[str, ...]
     comparison: Comparison
 
     @property
     def folded_out(self) -> Path:
         """Where the folded float file goes, if it is worth having."""
-        return self.out.with_name(f"{self.out.stem.removesuffix('.int8')}.folded.onnx")
+        return self.out.with_name(f"{self.out.stem.removesuffix('.int8').removesuffix('.auto')}.folded.onnx")
+
+    @property
+    def page(self) -> Path:
+        """Where the picture of a search goes."""
+        return self.out.with_suffix(".html")
 
     @property
     def forms(self) -> tuple[tuple[str, Form], ...]:
         """Name and figures of every form of the model."""
         comparison = self.comparison
-        return ("float", comparison.given), ("folded", comparison.folded), ("int8", comparison.quantized)
+        return ("float", comparison.given), ("folded", comparison.folded), (self.label, comparison.quantized)
+
+    @property
+    def label(self) -> str:
+        """What the last form is called."""
+        return "int8" if self.search is None else "auto"
 
 
 def show(console: Console, found: Quantized) -> None:
     """Print everything that people need to judge the int8 model."""
     _say(
         console,
-        f"{found.model} on {found.runtime} {found.runtime_version}, this machine, {found.threads} thread(s): int8, "
-        f"ranges by {found.method} from {found.calibrated.ranges.num_samples} samples",
+        f"{found.model} on {found.runtime} {found.runtime_version}, this machine, {found.threads} thread(s): "
+        f"{found.label}, ranges by {found.method} from {found.calibrated.ranges.num_samples} samples",
     )
     for warning in found.warnings:
         _say(console, f"warning: {warning}", "yellow")
@@ -69,7 +94,12 @@ def show(console: Console, found: Quantized) -> None:
     _show_parity(console, found)
     _show_outliers(console, found.calibrated.ranges.tensors)
     _show_fusion(console, found.comparison.fusion)
-    _say(console, speed_words(found.comparison), _STYLES[found.comparison.speedup.verdict])
+    if found.sensitivity is not None:
+        _show_sensitivity(console, found.sensitivity)
+    if found.search is None:
+        _say(console, speed_words(found.comparison), _STYLES[found.comparison.speedup.verdict])
+    else:
+        _show_search(console, found.search, found.page)
     _say(console, f"written: {found.out}, and the verdict beside it: {found.out.with_suffix('.json')}")
 
 
@@ -190,6 +220,40 @@ def _show_fusion(console: Console, fusion: FusionProof) -> None:
         _say(console, f"  {share}{island.subject}: {island.reason}: {island.remedy}")
 
 
+def _show_search(console: Console, search: PrecisionFigures, page: Path) -> None:
+    table = _table("tried", "time of fp32", "lost", "error", "file", "holds")
+    for tried in table_rows(search):
+        size = "-" if tried.size_bytes is None else byte_words(tried.size_bytes)
+        words = (
+            ratio_words(tried),
+            drop_words(tried.drop),
+            error_words(tried.error_db),
+            size,
+            holds_words(tried.holds),
+        )
+        table.add_row(Text(tried.plan), *words, style="bold" if tried.is_chosen else "")
+    console.print(table)
+    for line in search_lines(search):
+        _say(console, line, "bold")
+    _say(console, f"error against latency saved, as a picture: {page}")
+
+
+def _show_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
+    _say(console, f"each layer alone in int8, estimated from {sensitivity.num_samples} samples, the worst first:")
+    table = _table("layer", "operator", "error", "lost", "float", "int8", "weights")
+    for layer in sensitivity.layers[:WORST]:
+        table.add_row(
+            Text(layer.name),
+            layer.op_type,
+            error_words(layer.error_db),
+            drop_words(layer.drop),
+            time_words(layer.float_ms),
+            time_words(layer.int8_ms),
+            f"{100 * layer.weight_share:.1f} %",
+        )
+    console.print(table)
+
+
 def _say(console: Console, words: str, style: str = "") -> None:
     console.print(Text(words, style=style), soft_wrap=True)
 
@@ -225,7 +289,11 @@ def as_json_value(found: Quantized) -> JsonValue:
             "method": found.method,
             "calibration_samples": found.calibrated.ranges.num_samples,
             "held_out_samples": len(found.chosen.held_out) if found.chosen.are_apart else 0,
-            "float_layers": list(found.float_layers),
+            "precision": found.plan.precision,
+            "float_layers": sorted(found.plan.float_layers),
+            "rest": found.plan.rest,
+            "search": found.search.model_dump(mode="json") if found.search else None,
+            "sensitivity": [asdict(layer) for layer in found.sensitivity.layers] if found.sensitivity else None,
             "warnings": list(found.warnings),
             "verdict": comparison.speedup.verdict.value,
             "speedup": _speedup_as_json(comparison.speedup),

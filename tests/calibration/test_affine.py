@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from calibration.affine import dequantize, quantize, rewrite_grid, scale_of_channels, scale_of_range
+from calibration.affine import dequantize, grid_of_range, quantize, rewrite_grid, scale_of_channels, scale_of_range
 
 ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
 
@@ -57,6 +57,33 @@ def test_a_range_fits_its_codes_to_half_a_step(low: float, width: float) -> None
     assert np.abs(back - ends).max() <= scale * 0.5 + 1e-6 * np.abs(ends).max()  # float32 has 24 bits
 
 
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_an_asymmetric_grid_holds_zero_exactly_and_its_range_to_half_a_step(low: float, width: float) -> None:
+    scale, zero_point = grid_of_range(low, low + width)
+    assert 0 <= zero_point <= 255
+    values = np.array([0, low, low + width])
+    back = dequantize(quantize(values, np.float64(scale), zero_point, "uint8"), np.float64(scale), zero_point)
+    assert back[0] == 0
+    # the zero point is rounded by up to half a step, which is cut from one end
+    assert np.abs(back - values).max() <= scale * (0.5 + 1e-6) + 1e-6 * np.abs(values).max()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.28, 6.0, (6.28 / 255, 11)), (-3.0, -1.0, (3 / 255, 255)), (0.5, 2.55, (0.01, 0)), (0.0, 0.0, (2.0**-40, 0))],
+)
+def test_an_asymmetric_grid_spends_every_code_on_the_range(
+    low: float, high: float, expected: tuple[float, int]
+) -> None:
+    assert grid_of_range(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_an_asymmetric_range_that_is_none_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match=r"expected a finite range .*; got \["):
+        grid_of_range(low, high)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "nonnegative"),
     [(1.0, 0.0, True), (float("nan"), 1.0, False), (0.0, float("inf"), True), (-1, 1, True)],
@@ -80,3 +107,10 @@ def test_a_signed_grid_keeps_its_codes_in_uint8_and_an_unsigned_one_loses_a_bit_
     scale, zero_point = rewrite_grid(0.1, 0, "uint8", "int8")
     assert zero_point == 0
     assert scale * 127 == pytest.approx(0.1 * 255)
+
+
+def test_a_grid_with_its_zero_point_between_keeps_its_wider_side_in_int8() -> None:
+    assert rewrite_grid(0.1, 12, "uint8", "uint8") == (0.1, 12)
+    for zero_point, steps in ((12, 243), (200, 200)):
+        scale, center = rewrite_grid(0.1, zero_point, "uint8", "int8")
+        assert (scale * 127, center) == (pytest.approx(0.1 * steps), 0)

@@ -1,17 +1,19 @@
 """The whole chain on the working fake target: one short deploy that many claims look at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from pipeline.chain import deploy, plan
+from pipeline.artifacts import PrecisionChoice, TriedPrecision
+from pipeline.chain import deploy, earn_place, plan, probe, train_models
 from pipeline.errors import RecipeError
 from pipeline.measuring.verdict import Verdict
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.release.verify import verify_release
 from pipeline.report.report import Report, read_report
+from pipeline.run import open_run
 from targets.errors import DeviceError
 
 RECIPE = """
@@ -151,9 +153,51 @@ def test_dynamic_activations_need_no_quantized_training(first: Report, bench: Be
     assert {"DynamicQuantizeLinear", "MatMulInteger"} <= {each.op_type for each in report.executed.operators}
 
 
+@pytest.fixture(scope="module")
+def auto(first: Report, bench: Bench) -> Report:
+    return bench.deploy('deployments.fake.precision="auto"', "deployments.fake.budget.accuracy.max_drop_student=0.2")
+
+
+def test_auto_ships_what_is_fastest_and_the_report_says_why(auto: Report) -> None:
+    assert auto.verdict is Verdict.PASS
+    assert auto.precision == "fp32"  # as written, integers are emulated: everything but fp32 is slower
+    assert auto.search is not None
+    assert auto.search.chosen == "fp32"
+    assert {"fp32", "int8", "int8_dynamic"} <= {tried.plan for tried in auto.search.tried}
+    assert auto.search.sensitivity
+
+
+def test_auto_trains_no_int8_that_does_not_ship(auto: Report) -> None:
+    assert "train_quantized" not in {stage.name for stage in auto.stages}
+    assert {stage.name for stage in auto.stages} >= {"choose_precision", "measure_sensitivity"}
+
+
+def test_a_plan_of_auto_waits_for_the_student(bench: Bench, tmp_path: Path) -> None:
+    recipe = bench.load('deployments.fake.precision="auto"')
+    stages = {stage.name: stage for stage in plan(recipe, recipe.deployments[0], build=tmp_path)}
+    assert stages["choose_precision"].state == stages["train_quantized"].state == "waits"
+
+
+@pytest.mark.parametrize(("float_holds", "shipped"), [(False, "int8"), (True, "fp32")])
+def test_int8_that_is_slower_ships_only_where_float_does_not_hold(
+    first: Report, bench: Bench, tmp_path: Path, float_holds: bool, shipped: str
+) -> None:
+    recipe = bench.load()
+    site = probe(recipe.deployments[0], tmp_path)
+    run = open_run(Console(quiet=True), bench.build)
+    models = train_models(recipe, recipe.deployments[0], site, run)
+    holds = TriedPrecision("fp32", (), None, 1.0, 1.0, None, 1.0, 0.0, -200.0, 1, holds=float_holds)
+    choice = PrecisionChoice("int8", (), None, (), "it was said", (holds,), (), (), has_labels=True)
+    earned = earn_place(recipe, replace(models, settled=replace(models.settled, choice=choice)), site, run)
+    assert earned.settled.deployment.precision == shipped
+    assert (earned.shipped is earned.student) == (shipped == "fp32")
+
+
 def test_a_precision_that_the_runtime_lacks_ends_the_run_before_training(bench: Bench, tmp_path: Path) -> None:
     recipe = bench.load('deployments.fake.precision="bf16"')
-    with pytest.raises(RecipeError, match=r"deployments.fake.precision: expected one of auto, int8, int8_dynamic, fp32,"):
+    with pytest.raises(
+        RecipeError, match=r"deployments.fake.precision: expected one of auto, int8, int8_dynamic, fp32,"
+    ):
         deploy(recipe, recipe.deployments[0], build=tmp_path, console=Console(quiet=True))
     assert not list((tmp_path / "store").rglob("*.safetensors"))
 

@@ -125,7 +125,8 @@ def test_the_file_obeys_the_encoding(kind: type[nn.Module], target: type[AnyTarg
         for node in proto.graph.node
         if node.op_type == "QuantizeLinear"
     }
-    assert grids <= {(encoding.nonnegative, 0), (encoding.signed, 128 if encoding.signed == "uint8" else 0)}
+    signed = {encoding.signed, encoding.concatenated or encoding.signed}
+    assert grids <= {(encoding.nonnegative, 0)} | {(kind, 128 if kind == "uint8" else 0) for kind in signed}
     layers = [node for node in proto.graph.node if node.op_type in ("Conv", "Gemm")]
     assert layers
     for node in layers:

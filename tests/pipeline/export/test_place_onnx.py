@@ -24,6 +24,7 @@ from torch import nn
 from calibration.scheme import Scheme
 from pipeline.errors import RecipeError
 from pipeline.export.capture import capture
+from pipeline.export.encode import encode
 from pipeline.export.operators import constant
 from pipeline.export.place_onnx import Range, observed_tensors, quantizable_layers, quantize_graph
 from pipeline.export.prepare import prepare
@@ -229,6 +230,71 @@ def test_a_grid_behind_a_clip_lies_inside_it() -> None:
     scale, zero_point = (constant(value) for value in grid.inputs[1:])
     assert 5.999 < scale * np.float32(255) <= 6
     assert (zero_point.dtype, int(zero_point)) == (np.uint8, 0)
+
+
+ASYMMETRIC = Scheme(signed="asymmetric")
+SKEWED = "s = Sigmoid(a) c = Mul(s,a)"  # SiLU: from -0.28 upwards
+
+
+def on_grid(model: ir.Model, ranges: dict[str, Range], target: type[AnyTarget], scheme: Scheme) -> ir.Model:
+    copied = copy_of(model)
+    quantize_graph(copied.graph, ranges, scheme)
+    encode(copied.graph, target.encoding)
+    tidy(copied, name="test")
+    return copied
+
+
+def test_an_asymmetric_grid_has_its_zero_point_where_the_range_asks_for_it() -> None:
+    model = between("c = LeakyRelu(a)")
+    ranges = {"x": Range(0, 1), "a": Range(-1.0, 1.55), "c": Range(-0.1, 2.45), "z": Range(-1, 1)}
+    placed = copy_of(model)
+    quantize_graph(placed.graph, ranges, ASYMMETRIC)
+    found = {
+        node.inputs[0].name: (*(constant(value).item() for value in node.inputs[1:]), constant(node.inputs[2]).dtype)
+        for node in placed.graph
+        if node.op_type == "QuantizeLinear" and constant(node.inputs[0]) is None
+    }
+    assert found["x"] == (pytest.approx(1 / 255), 0, np.uint8)
+    assert found["a"] == (pytest.approx(0.01), 100, np.uint8)
+    assert found["c"] == (pytest.approx(0.01), 10, np.uint8)
+
+
+def test_skewed_ranges_alone_are_asymmetric_where_others_are_faster_symmetric() -> None:
+    model = between("c = LeakyRelu(a)")
+    ranges = {"x": Range(0, 1), "a": Range(-1.0, 3.9), "c": Range(-1.0, 4.1), "z": Range(-4.1, 1)}
+    copied = copy_of(model)
+    quantize_graph(copied.graph, ranges, Scheme(signed="skewed"))
+    activations = (
+        node for node in copied.graph if node.op_type == "QuantizeLinear" and constant(node.inputs[0]) is None
+    )
+    zero_points = {node.inputs[0].name: constant(node.inputs[2]) for node in activations}
+    assert {name: (str(z.dtype), int(z)) for name, z in zero_points.items()} == {
+        "x": ("uint8", 0), "a": ("int8", 0), "c": ("uint8", 50), "z": ("uint8", 205),
+    }  # fmt: skip
+
+
+def test_onnx_runtime_fuses_asymmetric_grids_and_they_are_better_for_silu(tmp_path: Path) -> None:
+    model = between(SKEWED)
+    ranges = observe(model, FEEDS, tmp_path)
+    wanted = infer(model, FEEDS[0], tmp_path)["y"]
+    layers, noise = [], []
+    for scheme in (Scheme(), ASYMMETRIC):
+        int8 = on_grid(model, ranges, OnnxRuntime, scheme)
+        layers.append(executed(int8, OnnxRuntime(), tmp_path))
+        noise.append(signal_to_noise_db(wanted, infer(int8, FEEDS[0], tmp_path, "all")["y"]))
+    assert layers[0] == layers[1]
+    assert noise[1] > noise[0] + 1
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.kind)
+def test_every_encoding_takes_asymmetric_grids_and_keeps_its_own_types(target: type[AnyTarget], tmp_path: Path) -> None:
+    model = between(SKEWED)
+    int8 = on_grid(model, observe(model, FEEDS, tmp_path), target, ASYMMETRIC)
+    dtypes = {str(constant(node.inputs[2]).dtype) for node in int8.graph if node.op_type == "QuantizeLinear"}
+    assert dtypes <= {target.encoding.signed, target.encoding.nonnegative}
+    assert ("uint8" in dtypes) == (target.encoding.nonnegative == "uint8")
+    wanted, got = (infer(each, FEEDS[0], tmp_path)["y"] for each in (model, int8))
+    assert signal_to_noise_db(wanted, got) > 25
 
 
 AXES = {  # channels of outputs, and so of scales

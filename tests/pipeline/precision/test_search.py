@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from pipeline.precision.plan import Plan, Precision, Quality
 from pipeline.precision.search import search, sensitivity
 
@@ -104,3 +106,81 @@ def test_every_finalist_was_measured_beside_fp32_in_one_run() -> None:
 def test_sensitivity_orders_layers_by_what_they_do_alone() -> None:
     bench = Bench(EVEN, HALF, error={"head": 0.002, "stem": 0.02})
     assert [name for name, _ in sensitivity(bench, LAYERS, LAYERS)][:2] == ["stem", "head"]
+
+
+def test_two_plans_that_cannot_be_told_apart_end_in_the_simpler_one() -> None:
+    mixed = Plan("int8", rest="bf16")
+    bench = Bench(EVEN, HALF, plain_ms={"int8_dynamic": 2.501})
+    found = search(bench, precisions=("fp32", "int8", "int8_dynamic"), units=UNITS, layers=LAYERS, variants=(mixed,))
+    assert found.plan == Plan("int8")
+    assert {tried.plan for tried in found.finalists} == {Plan("fp32"), Plan("int8"), mixed, Plan("int8_dynamic")}
+
+
+def test_where_int8_loses_clearly_single_float_layers_are_not_tried() -> None:
+    bench = Bench(EVEN, dict.fromkeys(LAYERS, 1.5))
+    search(bench, precisions=("fp32", "int8"), units=UNITS, layers=LAYERS)
+    assert all(plans[0] != Plan("int8") for plans in bench.compared)
+
+
+def test_when_time_is_up_what_was_found_is_still_compared_and_the_reason_says_so() -> None:
+    ticks = iter(range(1000))
+    bench = Bench(EVEN, {**HALF, "act": 1.4, "stem": 1.4})
+    found = search(
+        bench, precisions=("fp32", "int8"), units=UNITS, layers=LAYERS, seconds=2, clock=lambda: float(next(ticks))
+    )
+    assert found.plan.precision == "int8"
+    assert "ran out of time" in found.reason
+    assert not any({"act", "stem"} <= plan.float_layers for plans in bench.compared for plan in plans)  # never united
+
+
+def test_every_plan_that_was_tried_has_a_latency_over_fp32_and_an_error() -> None:
+    found = search(Bench(EVEN, {**HALF, "act": 1.4}), precisions=("fp32", "int8"), units=UNITS, layers=LAYERS)
+    everything = {tried.plan: tried for tried in (*found.finalists, *found.explored)}
+    assert len(everything) == len(found.finalists) + len(found.explored)
+    alone = everything[Plan("int8", frozenset({"act"}))]
+    assert alone.of_fp32 == pytest.approx(3.0 / 5.0, abs=0.01)  # 4 layers at 0.5 and one at 1.0, of 5 at 1.0
+    assert all(tried.quality is not None for tried in everything.values())
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (Plan("int8"), "int8"),
+        (Plan("int8", frozenset("ab")), "int8, float: a, b"),
+        (Plan("int8", frozenset("abcd")), "int8, float: a, b and 2 more"),
+        (Plan("int8", rest="bf16"), "int8, bf16 beside it"),
+        (Plan("int8", frozenset("a"), "int8_dynamic"), "int8, linear layers dynamic: a"),
+        (Plan("int8_dynamic", rest="int8_dynamic_per_tensor"), "int8_dynamic, weights per tensor"),
+    ],
+)
+def test_a_plan_says_what_computes_in_what(plan: Plan, words: str) -> None:
+    assert plan.words == words
+
+
+def test_where_fp32_ships_the_reason_names_what_is_faster_and_does_not_hold() -> None:
+    bench = Bench(EVEN, HALF, error=dict.fromkeys(LAYERS, 0.02))
+    found = search(bench, precisions=("fp32", "int8"), units=(), layers=LAYERS)
+    assert found.reason.startswith("fp32 is the fastest that holds; int8 takes 0.5")
+    assert "but does not hold: 10.00 pp lost" in found.reason
+
+
+@dataclass
+class NoisyBench(Bench):
+    """Every third turn of anything but fp32 takes three times as long, until there were enough comparisons."""
+
+    noisy_comparisons: int = 3
+
+    def compare(self, plans: Sequence[Plan], rounds: int) -> list[list[float]]:
+        rows = super().compare(plans, rounds)
+        is_noisy = len(self.compared) <= self.noisy_comparisons
+        return [
+            [ms * (3 if is_noisy and i and turn % 3 == 0 else 1) for turn, ms in enumerate(row)]
+            for i, row in enumerate(rows)
+        ]
+
+
+def test_a_last_comparison_in_noise_is_repeated_until_it_tells() -> None:
+    bench = NoisyBench(EVEN, dict.fromkeys(LAYERS, 0.95))
+    found = search(bench, precisions=("fp32", "int8"), units=(), layers=LAYERS)
+    assert found.plan == Plan("int8")
+    assert len(found.finalists[1].round_ms) > 21

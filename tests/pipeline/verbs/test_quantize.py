@@ -64,7 +64,7 @@ def test_a_second_call_only_measures_and_people_get_tables(folder: Path, capsys:
     [
         (["--target", "onnx"], 2, "--target: expected a runtime"),
         (["--method", "kl"], 2, "--method: expected one of min_max, moving_average, percentile, entropy"),
-        (["--precision", "int4"], 2, "--precision: expected one of int8; got int4"),
+        (["--precision", "int4"], 2, "--precision: expected one of int8, auto; got int4"),
         (["--mean", "a,b"], 2, "--mean: expected numbers, one a channel, for example 0.485,0.456,0.406; got a,b"),
         (["--mean", "0.1,0.2"], 2, "--mean: expected 1 value or 3, one a channel; got 2"),
         (["--std", "0"], 2, "--std: expected numbers above 0; got 0"),
