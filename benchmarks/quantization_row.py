@@ -20,7 +20,7 @@ from targets.target import RunOptions, Session, Target
 
 TURNS, RUNS = 5, 60
 """In a round every file has so many turns, shuffled, of so many inferences."""
-WARM_UP_S, TURN_S = 2.0, 10.0
+WARM_UP_S, TURN_S = 0.3, 10.0
 
 
 @dataclass(frozen=True)

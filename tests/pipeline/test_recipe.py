@@ -134,7 +134,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(recipe_path: Pat
 def test_int8_without_quantization_is_refused_and_fp32_is_not(recipe_path: Path) -> None:
     start, end = GOOD.index("[quantization]"), GOOD.index("[[deployments]]")
     recipe_path.write_text(GOOD[:start] + GOOD[end:])
-    assert refused(recipe_path)[0].startswith("digits.toml: quantization: missing: deployments cpu, intel may ship int8")
+    missing = "digits.toml: quantization: missing: deployments cpu, intel may ship int8"
+    assert refused(recipe_path)[0].startswith(missing)
     fp32 = [f'deployments.{name}.precision="fp32"' for name in ("cpu", "intel")]
     assert load_recipe(recipe_path, fp32).quantization is None
 
