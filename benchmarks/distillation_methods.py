@@ -56,7 +56,7 @@ SHORT = (
     Method("CRD beside KD", (FEW_LABELS, KD, {"kind": "crd", "weight": 0.08})),
     Method("DML beside KD", (FEW_LABELS, KD, {"kind": "dml", "weight": 0.1})),
     Method("BYOT beside KD", (FEW_LABELS, KD, {"kind": "byot", "weight": 0.1})),
-    Method("function matching with fewer mixed", ({"kind": "kd", "weight": 1.0, "temperature": 4.0},), views={"mixup": 0.2}),
+    Method("function matching with fewer mixed", (dict(KD, weight=1.0),), views={"mixup": 0.2}),
     Method("KD, moving average", (FEW_LABELS, KD), training={"ema_decay": 0.99}),
 )
 """On 10,000 images: everything that applies to a classifier with one teacher's data."""
