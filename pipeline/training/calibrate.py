@@ -55,7 +55,7 @@ def calibrate(
     """
     quantizers = activation_quantizers(model)
     for quantizer in quantizers.values():
-        quantizer.observing = quantizer.quantizing = False
+        quantizer.quantizing = False
     model.eval()
     chosen = _choose(model, batch, num_images, calibration, labels)
     codes = next((quantizer.nonnegative_codes for quantizer in quantizers.values()), 255)
@@ -63,10 +63,7 @@ def calibrate(
     observe_activations(model, batch, chosen, observations)
     ranges = _ranges_of(observations)
     for name, quantizer in quantizers.items():
-        low, high = ranges[_shown(name)]
-        quantizer.low.fill_(low)
-        quantizer.high.fill_(high)
-        quantizer.settle()
+        quantizer.settle(*ranges[_shown(name)])
 
 
 @torch.no_grad()

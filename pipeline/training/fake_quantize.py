@@ -17,7 +17,7 @@ from pipeline.training.rounding import in_memory_order, round_and_learn, round_t
 Scales = Literal["ema", "learned"]
 """Where the steps of activation grids come from in training: ranges that are followed, or the gradient."""
 EMA = 0.99
-"""Weight of the old range in the moving average of an observing step."""
+"""Weight of the old range in the moving average of a step."""
 LEAST_SHARE = 1 / 16
 """A learned scale stays above this share of the one that it started from: a scale of nothing never comes back."""
 
@@ -25,8 +25,8 @@ LEAST_SHARE = 1 / 16
 class FakeQuantizeActivation(nn.Module):
     """Rounds a tensor to one per-tensor grid with zero point 0: codes 0..255 (or 0..127), or -128..127 if negative.
 
-    `observing` widens the range to all that passes (calibration); `moving` follows it as a moving average (training),
-    unless the scale is learned. `ceiling` is the largest value that can come, where the operator before has one.
+    Calibration settles the range; `moving` lets it follow what passes in training, by a moving average, unless the
+    scale is learned. `ceiling` is the largest value that can come, where the operator before has one.
     """
 
     low: Tensor
@@ -45,7 +45,6 @@ class FakeQuantizeActivation(nn.Module):
         self.register_buffer("is_nonnegative", torch.tensor(False))
         self.nonnegative_codes = nonnegative_codes
         self.ceiling = ceiling
-        self.observing = False
         self.moving = False
         self.quantizing = False
         self.learning = False
@@ -53,9 +52,9 @@ class FakeQuantizeActivation(nn.Module):
         self._steps = 127
 
     def forward(self, x: Tensor, is_moved: bool = False) -> Tensor:
-        """Return x on the grid, float32; x itself while only observing. What is only moved was seen before."""
-        if not is_moved and (self.observing or (self.moving and self.training and not self.learning)):
-            self._observe(x.detach())
+        """Return x on the grid, float32; x itself before calibration. What is only moved was seen before."""
+        if not is_moved and self.moving and self.training and not self.learning:
+            self._follow(x.detach())
         if not self.quantizing or (is_moved and self.training):  # codes that were only moved are on the grid
             return x
         if self.learning:
@@ -65,8 +64,10 @@ class FakeQuantizeActivation(nn.Module):
             return round_to_grid(x.float(), self.scale, self.codes)
         return torch.fake_quantize_per_tensor_affine(x.float(), self.scale, self.zero_point, *self.codes)
 
-    def settle(self) -> None:
-        """Fix signedness and scale by the range seen, and quantize from now on."""
+    def settle(self, low: float, high: float) -> None:
+        """Fix signedness and scale by the range of what passes, and quantize from now on."""
+        self.low.fill_(low)
+        self.high.fill_(high)
         self.is_nonnegative.fill_(bool(self.low >= 0))
         self.restore()
         self._set_scale()
@@ -77,7 +78,7 @@ class FakeQuantizeActivation(nn.Module):
         has_uint8 = self.nonnegative_codes == 255  # else codes 0..127 of int8: what is never negative has no others
         self.codes = (0, 255) if has_uint8 and is_nonnegative else (-128, 127)
         self._steps = self.nonnegative_codes if is_nonnegative else 127
-        self.observing, self.quantizing = False, True
+        self.quantizing = True
 
     def learn(self) -> None:
         """Make the scale a parameter, which starts where calibration left it."""
@@ -89,15 +90,11 @@ class FakeQuantizeActivation(nn.Module):
         _make_buffer(self)
         self.learning = False
 
-    def _observe(self, x: Tensor) -> None:
+    def _follow(self, x: Tensor) -> None:
         low, high = (value.float() for value in torch.aminmax(in_memory_order(x)))
-        if self.observing:
-            self.low.copy_(torch.minimum(self.low, low))
-            self.high.copy_(torch.maximum(self.high, high))
-        else:
-            self.low.lerp_(low, 1 - EMA)
-            self.high.lerp_(high, 1 - EMA)
-            self._set_scale()
+        self.low.lerp_(low, 1 - EMA)
+        self.high.lerp_(high, 1 - EMA)
+        self._set_scale()
 
     def _set_scale(self) -> None:
         largest = torch.maximum(self.low.abs(), self.high.abs())

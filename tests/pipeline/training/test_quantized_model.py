@@ -35,9 +35,7 @@ def calibrated(kind: type[nn.Module], scheme: Scheme | None = None) -> fx.GraphM
 @pytest.mark.parametrize(("low", "codes"), [(0.0, "uint8"), (-1.5, "int8")])
 def test_activations_are_rounded_as_the_quantize_formula_says(low: float, codes: str) -> None:
     quantizer = FakeQuantizeActivation(255)
-    quantizer.observing = True
-    quantizer(torch.tensor([low, 3.0]))
-    quantizer.settle()
+    quantizer.settle(low, 3.0)
     x = torch.linspace(-2, 4, 1001)
     scale = np.float32(scale_of_range(low, 3.0, nonnegative=codes == "uint8"))
     expected = dequantize(quantize(x.numpy(), scale, 0, codes), scale, 0)
@@ -67,9 +65,7 @@ def test_fewer_bits_have_fewer_codes() -> None:
 
 def test_gradients_pass_straight_through_where_nothing_is_cut() -> None:
     quantizer = FakeQuantizeActivation(255)
-    quantizer.observing = True
-    quantizer(torch.tensor([-1.0, 1.0]))
-    quantizer.settle()
+    quantizer.settle(-1.0, 1.0)
     x = torch.tensor([-3.0, -0.7, 0.2, 0.99, 3.0], requires_grad=True)
     quantizer(x).sum().backward()
     assert x.grad is not None
@@ -90,12 +86,9 @@ def test_the_weights_grid_follows_training_and_stays_when_restored() -> None:
     assert layer(torch.ones(1, 3))[0, 0].item() == pytest.approx(15.0)  # 3 x 5, cut
 
 
-def test_a_range_observes_then_moves_then_is_fixed() -> None:
+def test_a_range_is_settled_then_moves_then_is_fixed() -> None:
     quantizer = FakeQuantizeActivation(255)
-    quantizer.observing = True
-    for value in (1.0, 4.0, 2.0):
-        quantizer(torch.tensor([0.0, value]))
-    quantizer.settle()
+    quantizer.settle(0.0, 4.0)
     assert quantizer.scale.item() == pytest.approx(4 / 255)
     quantizer.moving = True
     quantizer.train()(torch.tensor([0.0, 14.0]))

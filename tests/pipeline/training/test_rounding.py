@@ -73,9 +73,7 @@ def test_memory_order_keeps_every_value_and_copies_none(layout: torch.memory_for
 
 def settled(values: Tensor, ceiling: float | None = None) -> FakeQuantizeActivation:
     quantizer = FakeQuantizeActivation(255, ceiling)
-    quantizer.observing = True
-    quantizer(values)
-    quantizer.settle()
+    quantizer.settle(float(values.min()), float(values.max()))
     return quantizer
 
 
