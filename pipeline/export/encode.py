@@ -3,6 +3,7 @@
 Rule: codes and scales come from calibration.affine; which form is wanted comes from the target's Encoding.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +15,15 @@ from pipeline.export.names import plain_name
 from pipeline.export.operators import INTEGER_OPS, MOVES, constant
 
 
-def encode(graph: ir.Graph, encoding: Encoding) -> None:
-    """Fold weights to int8 initializers and re-write every activation's grid and bias as `encoding` says."""
+def encode(graph: ir.Graph, encoding: Encoding, *, is_trained: bool = True) -> None:
+    """Fold weights to int8 initializers and re-write every activation's grid and bias as `encoding` says.
+
+    Args:
+        graph: on the trained grid.
+        encoding: the form of Q/DQ that the target fuses.
+        is_trained: whether every target gets these grids and must compute the same codes; else a rounding may be left
+            out that costs time.
+    """
     rewriter = _Rewriter(graph, encoding)
     if encoding.residual == "skip":
         _drop_main_branch(graph)
@@ -34,6 +42,8 @@ def encode(graph: ir.Graph, encoding: Encoding) -> None:
         layer, position = _layer_of_bias(node)
         if layer is not None:
             rewriter.encode_bias(node, position, layer)
+    if encoding.residual == "rounded" and is_trained:
+        _keep_rounding(graph)
 
 
 @dataclass
@@ -51,12 +61,9 @@ class _Rewriter:
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
         shape = [-1 if i == axis else 1 for i in range(weight.ndim)] if scale.ndim else []
         codes = quantize(weight, scale.reshape(shape), int(zero_point.flat[0]), zero_point.dtype.name)
-        source = node.inputs[0]
-        assert source is not None
-        name = plain_name(str(source.name)).removesuffix(".float")
-        if not source.is_graph_output():
-            source.name = f"{name}.float"  # removed with all that is unused, unless a float operator reads it too
-        ir.convenience.replace_all_uses_with(node.outputs[0], self._initializer(name, codes))
+        assert node.inputs[0] is not None
+        folded = self._initializer(self._take_name(node.inputs[0]), codes)
+        ir.convenience.replace_all_uses_with(node.outputs[0], folded)
         self.graph.remove(node, safe=True)
 
     def rewrite_activation(self, node: ir.Node) -> None:
@@ -101,17 +108,13 @@ class _Rewriter:
         if np.abs(bias / scale).max(initial=0.0) > CODES["int32"][1]:
             return
         codes = quantize(bias, scale, 0, "int32")
-        name = plain_name(str(value.name))
+        name = self._take_name(value)
         if self.encoding.bias == "float32":
-            node.replace_input_with(position, self._initializer(f"{name}.rounded", dequantize(codes, scale, 0)))
+            node.replace_input_with(position, self._initializer(name, dequantize(codes, scale, 0)))
             return
-        inputs = [
-            self._initializer(f"{name}.codes", codes),
-            self._initializer(f"{name}.scale", np.ascontiguousarray(scale)),
-            self._initializer(f"{name}.zero_point", np.zeros(bias.shape, np.int32)),
-        ]
-        dequantized = ir.node("DequantizeLinear", inputs, {"axis": 0}, name=f"dequantize_{inputs[0].name}")
-        dequantized.outputs[0].name = f"{inputs[0].name}.dequantized"
+        inputs = [self._initializer(name, codes), self._initializer(f"{name}.scale", np.ascontiguousarray(scale))]
+        dequantized = ir.node("DequantizeLinear", inputs, {"axis": 0})  # int32 has no zero point but 0
+        dequantized.outputs[0].name = f"{name}.dequantized"
         self.graph.insert_before(node, dequantized)
         node.replace_input_with(position, dequantized.outputs[0])
 
@@ -145,6 +148,13 @@ class _Rewriter:
                 self._initializer(f"{name}.zero_point", np.array(zero_point, dtype)),
             )
         return self.grids[key]
+
+    def _take_name(self, value: ir.Value) -> str:
+        """Return the name of a float parameter for what stands for it; it is gone soon, unless floats read it too."""
+        name = plain_name(str(value.name)).removesuffix(".float")
+        if not value.is_graph_output():
+            value.name = f"{name}.float"
+        return name
 
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
         while name in self.graph.initializers:
@@ -247,6 +257,29 @@ def _computes_on_codes(reader: ir.Node) -> bool:
 
 def _drop_main_branch(graph: ir.Graph) -> None:
     """Remove the pair between a convolution and the Add that alone reads it; the skip branch keeps its own."""
+    for quantize_node, dequantize_node in _main_branches(graph):
+        _remove_pair(graph, quantize_node, dequantize_node)
+
+
+def _keep_rounding(graph: ir.Graph) -> None:
+    """Put a LeakyRelu of slope 1, which changes nothing, between a convolution and its grid, where an Add reads it.
+
+    One runtime (CPU, 2026.4) fuses convolution, grid, Add and the grid behind, and leaves the first rounding out; only
+    where that grid is the first operator behind the convolution.
+    """
+    for quantize_node, _ in _main_branches(graph):
+        source = quantize_node.inputs[0]
+        assert source is not None
+        name = str(source.name).removesuffix(":0")
+        unchanged = ir.node("LeakyRelu", [source], {"alpha": 1.0}, name=f"{name}/LeakyRelu")
+        unchanged.outputs[0].name = f"{name}/LeakyRelu:0"
+        unchanged.outputs[0].type, unchanged.outputs[0].shape = source.type, source.shape
+        graph.insert_before(quantize_node, unchanged)
+        quantize_node.replace_input_with(0, unchanged.outputs[0])
+
+
+def _main_branches(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Yield the pair between a convolution and the Add that alone reads it, where the other input is on a grid too."""
     for quantize_node, dequantize_node in _activation_pairs(graph):
         readers = list(dequantize_node.outputs[0].consumers())
         source = quantize_node.inputs[0]
@@ -255,4 +288,4 @@ def _drop_main_branch(graph: ir.Graph) -> None:
             continue
         others = [value for value in readers[0].inputs if value is not dequantize_node.outputs[0]]
         if others and _scale_of(others[0]) is not None:
-            _remove_pair(graph, quantize_node, dequantize_node)
+            yield quantize_node, dequantize_node

@@ -19,6 +19,9 @@ from pipeline.export.operators import constant
 LOWEST = 13
 """Per-channel Q/DQ begins here; nothing older is written."""
 
+SIZED = ("Split", "Pad")
+"""Operators that older opsets need to know the shapes for of what they read."""
+
 NEUTRAL: dict[tuple[str, str], Callable[[ir.Attr], bool]] = {
     ("AveragePool", "dilations"): lambda attribute: all(size == 1 for size in attribute.as_ints()),
 }
@@ -36,7 +39,7 @@ def lower(model: ir.Model, opset: int) -> None:
     if current <= opset:
         return
     if any(
-        node.op_type == "Split" and node.inputs[0] is not None and node.inputs[0].shape is None for node in model.graph
+        node.op_type in SIZED and node.inputs[0] is not None and node.inputs[0].shape is None for node in model.graph
     ):
         common.ShapeInferencePass(check_type=False, strict_mode=False)(model)  # it was tidied before
     for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
@@ -52,13 +55,13 @@ def lower(model: ir.Model, opset: int) -> None:
 
 def _fit(node: ir.Node, current: int, opset: int) -> None:
     """Leave out attributes at their defaults, which `opset` does not know; refuse what else it does not."""
-    newer, older = _schema(node.op_type, current), _schema(node.op_type, opset)
+    newer, older = schema_of(node.op_type, current), schema_of(node.op_type, opset)
     if newer is None or older is None:
         raise _refused(node, f"an operator of opset {opset}", f"{node.op_type}, which begins later")
     for name in [name for name in node.attributes if name not in older.attributes]:
         attribute = node.attributes[name]
         is_neutral = NEUTRAL.get((node.op_type, name))
-        if not (is_neutral(attribute) if is_neutral else _is_default(attribute, newer)):
+        if not (is_neutral(attribute) if is_neutral else is_default(attribute, newer)):
             raise _refused(node, f"a {node.op_type} of opset {opset}", f"its attribute {name} = {attribute.value}")
         node.attributes.pop(name)
     used = max((index + 1 for index, value in enumerate(node.inputs) if value is not None), default=0)
@@ -66,14 +69,16 @@ def _fit(node: ir.Node, current: int, opset: int) -> None:
         raise _refused(node, f"a {node.op_type} of opset {opset}, of {older.max_input} inputs at most", f"{used}")
 
 
-def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+def schema_of(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+    """Return the definition of one of ONNX's own operators; None where `opset` has none."""
     try:
         return onnx.defs.get_schema(op_type, opset, "")
     except onnx.defs.SchemaError:
         return None
 
 
-def _is_default(attribute: ir.Attr, schema: onnx.defs.OpSchema) -> bool:
+def is_default(attribute: ir.Attr, schema: onnx.defs.OpSchema) -> bool:
+    """Tell whether an attribute says what its definition says by itself."""
     if attribute.name not in schema.attributes:
         return False
     default = schema.attributes[attribute.name].default_value

@@ -3,7 +3,7 @@
 Rule: what cannot be read is refused here, in one line; the model itself is not changed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,20 @@ def inputs_of(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
 def outputs_of(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     """Return the outputs; an unknown number of dimensions reads as none."""
     return tuple(_spec(value) for value in proto.graph.output)
+
+
+def with_shapes(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    """Return a copy whose inputs have the sizes of `shapes`, by name; shapes of all that follows are left open."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.value_info[:]
+    for value in copy.graph.input:
+        if value.name in shapes:
+            tensor = value.type.tensor_type
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, tensor.elem_type, shapes[value.name]))
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return copy
 
 
 def opset_of(proto: onnx.ModelProto) -> int:

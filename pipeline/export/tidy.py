@@ -3,14 +3,15 @@
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from pipeline.export.names import plain_name
+from pipeline.export.names import name_grids, plain_name
 from pipeline.export.operators import constant
+from pipeline.export.opset import is_default, schema_of
 
 IMAGE_AXES = [2, 3]
 
 
 def tidy(model: ir.Model, *, name: str) -> None:
-    """Restore GlobalAveragePool, strip what only the exporter needs, and share equal initializers."""
+    """Restore GlobalAveragePool, strip what only the exporter needs, share equal initializers, and name grids."""
     restore_global_average_pool(model.graph)
     for run in (
         common.DeduplicateInitializersPass(),
@@ -19,10 +20,12 @@ def tidy(model: ir.Model, *, name: str) -> None:
     ):
         run(model)
     _strip_value_info(model.graph)
+    _strip_defaults(model)
     for value in list(model.graph.initializers.values()):
         plain = plain_name(str(value.name))
         if plain != value.name and plain not in model.graph.initializers:
             value.name = plain
+    name_grids(model.graph)
     model.graph.name = name
     model.producer_name, model.producer_version = "edgeproof", None
     model.metadata_props.clear()
@@ -85,8 +88,19 @@ def _replace(graph: ir.Graph, node: ir.Node, replacement: ir.Node) -> None:
 
 
 def _strip_value_info(graph: ir.Graph) -> None:
-    keep = {id(value) for value in graph.outputs}
-    for node in graph:
-        for value in node.outputs:
-            if id(value) not in keep:
-                value.shape, value.type = None, None
+    """Drop what inference, or the array itself, tells again; inputs and outputs of the graph keep theirs."""
+    values = [value for node in graph for value in node.outputs]
+    for value in (*values, *graph.initializers.values()):
+        if not value.is_graph_input() and not value.is_graph_output():
+            value.shape, value.type = None, None
+            value.metadata_props.clear()
+
+
+def _strip_defaults(model: ir.Model) -> None:
+    """Drop attributes that say what holds without them."""
+    opset = model.opset_imports.get("", 1)
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        schema = schema_of(node.op_type, opset) if node.domain in ("", "ai.onnx") else None
+        for attribute in list(node.attributes.values()):
+            if schema is not None and is_default(attribute, schema):
+                node.attributes.pop(attribute.name)

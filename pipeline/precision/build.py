@@ -24,11 +24,13 @@ def build_plan(
 ) -> OnnxFile:
     """Return the file of a plan, its int8 on the grid `scheme`, written to `folder` unless it is the prepared one.
 
+    Its opset is one that the target reads.
+
     Raises:
-        RecipeError: the model cannot take that precision.
+        RecipeError: the model cannot take that precision, or has an operator that the target's opset cannot express.
     """
     form = _form(plan, target)
-    if form == "fp32":
+    if form == "fp32" and prepared.opset <= target.highest_opset:
         return prepared
     model = ir.from_proto(onnx.load(str(prepared.path)))
     rewrite(
@@ -37,6 +39,7 @@ def build_plan(
         ranges=ranges,
         scheme=scheme,
         encoding=target.encoding,
+        highest_opset=target.highest_opset,
         float_layers=plan.float_layers,
         dynamic=DYNAMIC.get(plan.floats),
     )

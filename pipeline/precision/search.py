@@ -23,6 +23,9 @@ CLEARLY_SLOWER = 1.3
 """Where int8 takes so much of the time of float, no float layer saves it: layers are added to float instead."""
 MOST_SECONDS = 120.0
 """Of a search, before its last comparison."""
+SECONDS_TO_ESTIMATE = 20.0
+"""For the errors of what was only tried on the way, even where time is up: without one a plan has no place in the
+picture."""
 
 
 class Workbench(Protocol):
@@ -106,9 +109,10 @@ class _Search:
         for tried in finalists:
             once.pop(tried.plan, None)
         found = []
+        until = max(self.deadline, self.clock() + SECONDS_TO_ESTIMATE)
         for tried in reversed(once.values()):
             quality = self._qualities.get(tried.plan)
-            if quality is None and self.clock() < self.deadline:
+            if quality is None and self.clock() < until:
                 quality = self.workbench.estimate(tried.plan)
             found.append(replace(tried, quality=quality))
         return tuple(found)

@@ -7,12 +7,10 @@ import onnx_ir as ir
 
 from calibration.scheme import Encoding, Scheme
 from pipeline.artifacts import OnnxFile, Ranges
-from pipeline.export.encode import encode
-from pipeline.export.observed import quantize_observed
 from pipeline.export.onnx_file import write_onnx
-from pipeline.export.tidy import tidy
+from pipeline.export.rewrite import rewrite
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 TOOLCHAIN = ("onnx", "onnx-ir", "numpy")
 
 
@@ -23,6 +21,8 @@ def quantize_onnx(
     scheme: Scheme,
     encoding: Encoding,
     float_layers: tuple[str, ...] = (),
+    *,
+    highest_opset: int,
 ) -> OnnxFile:
     """Write `model.onnx` with explicit Q/DQ.
 
@@ -33,14 +33,20 @@ def quantize_onnx(
         scheme: the grid.
         encoding: the form of Q/DQ that the target fuses.
         float_layers: names of nodes that stay in float, or prefixes of them that end before "." or "/".
+        highest_opset: the highest that the target reads.
 
     Raises:
-        RecipeError: nothing in the model can be quantized.
+        RecipeError: nothing in the model can be quantized, or `highest_opset` cannot express an operator.
         DataError: what was written is no valid model.
     """
     model = ir.from_proto(onnx.load(str(prepared.path)))
-    name = model.graph.name or "edgeproof"
-    quantize_observed(model.graph, ranges, scheme, float_layers=frozenset(float_layers))
-    encode(model.graph, encoding)
-    tidy(model, name=name)
+    rewrite(
+        model,
+        "int8",
+        ranges=ranges,
+        scheme=scheme,
+        encoding=encoding,
+        highest_opset=highest_opset,
+        float_layers=frozenset(float_layers),
+    )
     return write_onnx(ir.to_proto(model), out_dir / "model.onnx", precision="int8")

@@ -1,10 +1,13 @@
 """Names of an export: by module, the same in float and int8."""
 
+from pathlib import Path
+
+import numpy as np
 import onnx_ir as ir
 from edge_networks import Residual8
-from exports import captured, parse
+from exports import captured, infer, parse
 
-from pipeline.export.names import CLASSES, SCOPES, name_nodes, plain_name
+from pipeline.export.names import CLASSES, SCOPES, name_grids, name_nodes, plain_name
 
 LAYERS = ("Conv", "Gemm", "Add")
 
@@ -58,6 +61,43 @@ def test_a_node_that_lost_its_module_belongs_where_all_its_neighbours_do() -> No
 
 def test_a_graph_without_modules_keeps_its_names() -> None:
     assert [node.name for node in from_modules(None, None)] == ["Relu_0", "Relu_1"]
+
+
+ROUNDED = """g (float[1, 4] x) => (float[1, 4] y)
+    <float s = {0.5}, uint8 z = {128}, float t = {0.25}, int8[4, 4] dq0 = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
+     14, 15}, float[4] w_s = {1, 2, 3, 4}, int8[4] w_z = {0, 0, 0, 0}> {
+    a = QuantizeLinear(x, s, z)
+    b = DequantizeLinear(a, s, z)
+    w = DequantizeLinear<axis = 0>(dq0, w_s, w_z)
+    c = MatMul(b, w)
+    d = QuantizeLinear(c, t, z)
+    e = DequantizeLinear(d, t, z)
+    y = Mul(e, t)
+}"""
+
+
+def test_grids_get_short_names_that_nothing_else_has_and_compute_the_same(tmp_path: Path) -> None:
+    feeds = {"x": np.array([[-1.0, 0.5, 2.0, 40.0]], np.float32)}
+    expected = infer(parse(ROUNDED, opset=18), tmp_path / "before.onnx", feeds)
+    model = parse(ROUNDED, opset=18)
+    name_grids(model.graph)
+    name_grids(model.graph)  # a second time changes nothing
+    assert [value.name for node in model.graph for value in node.outputs] == [
+        "q0",
+        "dq0_",
+        "dq1",
+        "c",
+        "q1",
+        "dq2",
+        "y",
+    ]
+    assert [node.name for node in model.graph if node.op_type == "QuantizeLinear"] == [
+        "QuantizeLinear_0",
+        "QuantizeLinear_4",
+    ]
+    assert [node.name for node in model.graph if node.op_type == "DequantizeLinear"] == ["dq0_", "dq1", "dq2"]
+    assert set(model.graph.initializers) == {"scale0", "uint8_128", "t", "dq0", "dq0.scale", "int8_0x4"}  # Mul reads t
+    np.testing.assert_array_equal(infer(model, tmp_path / "after.onnx", feeds), expected)
 
 
 def test_parameters_lose_what_parametrizations_add() -> None:

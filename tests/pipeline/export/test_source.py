@@ -9,7 +9,7 @@ from small_models import two_convolutions
 
 from pipeline.canonical import canonical
 from pipeline.errors import DataError
-from pipeline.export.source import inputs_of, read_source
+from pipeline.export.source import inputs_of, outputs_of, read_source, with_shapes
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,11 @@ def test_an_open_size_is_none_and_initializers_are_no_inputs() -> None:
     model = two_convolutions(batch=None)
     model.graph.input.append(onnx.helper.make_tensor_value_info("first.bias", onnx.TensorProto.FLOAT, [4]))
     assert [(spec.name, spec.dtype, spec.shape) for spec in inputs_of(model)] == [("image", "float32", (None, 3, 8, 8))]
+
+
+def test_open_sizes_are_fixed_in_a_copy() -> None:
+    model = two_convolutions(batch=None)
+    fixed = with_shapes(model, {"image": (2, 3, 8, 8)})
+    assert [spec.shape for spec in inputs_of(fixed)] == [(2, 3, 8, 8)]
+    assert [spec.shape for spec in inputs_of(model)] == [(None, 3, 8, 8)]
+    assert [spec.shape for spec in outputs_of(onnx.shape_inference.infer_shapes(fixed, strict_mode=True))] == [(2, 3)]
