@@ -42,6 +42,13 @@ class Extremes:
             )
         self._widen(low, high, values.size)
 
+    @classmethod
+    def of_zeros(cls, count: int) -> Extremes:
+        """Return those of so many zeros."""
+        zeros = cls()
+        zeros._widen(0.0, 0.0, count)
+        return zeros
+
     def join(self, other: Extremes) -> None:
         """Widen the extremes to what `other` saw."""
         self._widen(other.low, other.high, other.count)
@@ -112,6 +119,18 @@ class Histogram:
         self._grow()
         for start in range(0, values.size, PART):
             self._count(np.abs(values[start : start + PART]))
+
+    def add_zeros(self, num_zeros: int) -> None:
+        """Count so many zeros."""
+        self.extremes.join(Extremes.of_zeros(num_zeros))
+        self.zeros += num_zeros
+
+    def merged(self, num_bins: int) -> Histogram:
+        """Return the same in `num_bins` bins, a power of two that is at most the number here."""
+        result = Histogram(num_bins)
+        result.extremes, result.zeros, result.limit = self.extremes, self.zeros, self.limit
+        result.counts = self.counts.reshape(num_bins, -1).sum(axis=1)
+        return result
 
     @property
     def width(self) -> float:

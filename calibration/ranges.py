@@ -11,7 +11,7 @@ The union is the registry: a method is added by one class and one word in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, ClassVar, Dict, Literal, Protocol, Tuple, Union
+from typing import Callable, ClassVar, Dict, Literal, Protocol, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -57,6 +57,50 @@ class Observer(Protocol):
         ...
 
 
+class Counts:
+    """Sizes of a tensor's values, counted once for every method that looks at nothing else.
+
+    Of an asymmetric grid either side of zero is counted for itself; what was never negative is cut as on any grid.
+    """
+
+    def __init__(self, num_bins: int, nonnegative_codes: int, *, asymmetric: bool = False) -> None:
+        self.extremes = Extremes()
+        self._below = Histogram(num_bins) if asymmetric else None
+        self._above = Histogram(num_bins)
+        """Of all sizes, where the grid is symmetric."""
+        self._nonnegative_codes = nonnegative_codes
+
+    def __len__(self) -> int:
+        """Return the number of bins."""
+        return len(self._above.counts)
+
+    def add(self, values: np.ndarray) -> None:
+        """Count values of any shape.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        self.extremes.add(values)
+        if self._below is None:
+            self._above.add(values)
+        elif values.size and values.min() >= 0:
+            self._above.add(values)
+            self._below.add_zeros(values.size)
+        else:
+            self._above.add(np.maximum(values, 0))
+            self._below.add(np.maximum(-values, 0))
+
+    def cut(self, num_bins: int, find_size: FindSize, find_sizes: FindSizes) -> Tuple[float, float]:
+        """Return the range seen, cut as a search among `num_bins` bins says."""
+        seen = self.extremes
+        if seen.low == seen.high or not seen.count:
+            return seen.cut(seen.largest)
+        above = self._above.merged(num_bins)
+        if self._below is None or seen.low >= 0:
+            return seen.cut(find_size(above, self._nonnegative_codes if seen.low >= 0 else SIGNED_CODES))
+        return seen.cut_sides(*find_sizes(self._below.merged(num_bins), above))
+
+
 @dataclass(frozen=True)
 class MinMax:
     """The smallest and the largest value: nothing is cut. Best for uniform values; one outlier widens every step."""
@@ -69,6 +113,10 @@ class MinMax:
     def start(self, nonnegative_codes: int, *, asymmetric: bool = False) -> Observer:
         """Begin to observe a tensor, whose grid is asymmetric if it can be negative, or not."""
         return _MinMaxObserver()
+
+    def cut(self, counts: Counts) -> Tuple[float, float]:
+        """Return the range of what was counted."""
+        return counts.extremes.cut(counts.extremes.largest)
 
 
 @dataclass(frozen=True)
@@ -108,9 +156,11 @@ class Percentile:
 
     def start(self, nonnegative_codes: int, *, asymmetric: bool = False) -> Observer:
         """Begin to observe a tensor."""
-        if asymmetric:
-            return _SidesObserver(PERCENTILE_BINS, self._find_size, self._find_sizes, nonnegative_codes)
-        return _HistogramObserver(PERCENTILE_BINS, self._find_size, nonnegative_codes)
+        return _CountingObserver(self, Counts(PERCENTILE_BINS, nonnegative_codes, asymmetric=asymmetric))
+
+    def cut(self, counts: Counts) -> Tuple[float, float]:
+        """Return the range of what was counted, in any number of bins."""
+        return counts.cut(len(counts), self._find_size, self._find_sizes)
 
     def _find_size(self, histogram: Histogram, num_codes: int) -> float:
         return histogram.find_size(self.percentile / 100)
@@ -137,10 +187,11 @@ class Entropy:
 
     def start(self, nonnegative_codes: int, *, asymmetric: bool = False) -> Observer:
         """Begin to observe a tensor."""
-        if asymmetric:
-            search = _find_least_divergence_of_sides
-            return _SidesObserver(self.bins, find_least_divergence, search, nonnegative_codes)
-        return _HistogramObserver(self.bins, find_least_divergence, nonnegative_codes)
+        return _CountingObserver(self, Counts(self.bins, nonnegative_codes, asymmetric=asymmetric))
+
+    def cut(self, counts: Counts) -> Tuple[float, float]:
+        """Return the range of what was counted, in at least as many bins."""
+        return counts.cut(self.bins, find_least_divergence, _find_least_divergence_of_sides)
 
 
 @dataclass(frozen=True)
@@ -159,14 +210,25 @@ class MeanSquaredError:
 
     def start(self, nonnegative_codes: int, *, asymmetric: bool = False) -> Observer:
         """Begin to observe a tensor."""
-        if asymmetric:
-            search = find_least_squared_error_of_sides
-            return _SidesObserver(self.bins, find_least_squared_error, search, nonnegative_codes)
-        return _HistogramObserver(self.bins, find_least_squared_error, nonnegative_codes)
+        return _CountingObserver(self, Counts(self.bins, nonnegative_codes, asymmetric=asymmetric))
+
+    def cut(self, counts: Counts) -> Tuple[float, float]:
+        """Return the range of what was counted, in at least as many bins."""
+        return counts.cut(self.bins, find_least_squared_error, find_least_squared_error_of_sides)
 
 
+CountedRange = Union[MinMax, Percentile, Entropy, MeanSquaredError]
+"""The methods that need nothing but counts, so that one stream serves them all."""
 AnyRange = Union[MinMax, MovingAverage, Percentile, Entropy, MeanSquaredError]
 """Every range method; `kind` tells them apart."""
+
+
+def start_all(
+    methods: Sequence[CountedRange], nonnegative_codes: int, *, asymmetric: bool = False
+) -> Tuple[Observer, ...]:
+    """Begin to observe a tensor by several methods, which must all see the same values: these are counted once."""
+    counts = Counts(PERCENTILE_BINS, nonnegative_codes, asymmetric=asymmetric)
+    return tuple(_CountingObserver(method, counts, place == 0) for place, method in enumerate(methods))
 
 
 class _MinMaxObserver:
@@ -201,44 +263,19 @@ class _MovingAverageObserver:
         return self._extremes.cut_sides(self._below, self._above)
 
 
-class _HistogramObserver:
-    def __init__(self, num_bins: int, find_size: FindSize, nonnegative_codes: int) -> None:
-        self._histogram = Histogram(num_bins)
-        self._find_size = find_size
-        self._nonnegative_codes = nonnegative_codes
+@dataclass(frozen=True)
+class _CountingObserver:
+    _method: CountedRange
+    _counts: Counts
+    _fills: bool = True
+    """Whether no other observer fills the counts."""
 
     def observe(self, values: np.ndarray) -> None:
-        self._histogram.add(values)
+        if self._fills:
+            self._counts.add(values)
 
     def range(self) -> Tuple[float, float]:
-        seen = self._histogram.extremes
-        if seen.low == seen.high or not seen.count:
-            return seen.cut(seen.largest)
-        codes = self._nonnegative_codes if seen.low >= 0 else SIGNED_CODES
-        return seen.cut(self._find_size(self._histogram, codes))
-
-
-class _SidesObserver:
-    """Counts either side of zero for itself; what was never negative is cut as on any grid."""
-
-    def __init__(self, num_bins: int, find_size: FindSize, find_sizes: FindSizes, nonnegative_codes: int) -> None:
-        self._extremes = Extremes()
-        self._below, self._above = Histogram(num_bins), Histogram(num_bins)
-        self._find_size, self._find_sizes = find_size, find_sizes
-        self._nonnegative_codes = nonnegative_codes
-
-    def observe(self, values: np.ndarray) -> None:
-        self._extremes.add(values)
-        self._above.add(np.maximum(values, 0))
-        self._below.add(np.maximum(-values, 0))
-
-    def range(self) -> Tuple[float, float]:
-        seen = self._extremes
-        if seen.low == seen.high or not seen.count:
-            return seen.cut(seen.largest)
-        if seen.low >= 0:
-            return seen.cut(self._find_size(self._above, self._nonnegative_codes))
-        return seen.cut_sides(*self._find_sizes(self._below, self._above))
+        return self._method.cut(self._counts)
 
 
 def _find_least_divergence_of_sides(below: Histogram, above: Histogram) -> Tuple[float, float]:

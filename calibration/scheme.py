@@ -43,7 +43,8 @@ class Encoding:
     """int32 codes with scale = input scale x weight scale, or plain float."""
     outputs: bool
     """Whether an op's output is quantized too where only float ops, or nobody, reads it."""
-    residual: Literal["both", "skip"] = "both"
-    """Which inputs of an Add are quantized: both, or only the skip branch."""
+    residual: Literal["both", "skip", "rounded"] = "both"
+    """Which inputs of an Add are quantized: both, or only the skip branch. `rounded`: both, and an operator that
+    changes nothing keeps the runtime from leaving out the rounding between a convolution and an Add that it fuses."""
     concatenated: Optional[Literal["uint8"]] = field(default=None, metadata=LATER)
     """Codes of a tensor that can be negative and comes out of a Concat, where they must not be those of `signed`."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import onnx
 
 from calibration.ranges import AnyRange
-from calibration.scheme import Scheme
 from pipeline.artifacts import (
+    CalibrationChoice,
     FusionProof,
     OnnxFile,
     OutputParity,
@@ -30,6 +30,7 @@ from pipeline.precision.workbench import Exam
 from pipeline.run import Run, Stages
 from pipeline.site import Site
 from pipeline.stages.apply_plan import apply_plan
+from pipeline.stages.choose_calibration import choose_calibration
 from pipeline.stages.choose_precision import choose_precision
 from pipeline.stages.compare_outputs import Runnable, compare_outputs
 from pipeline.stages.compile_model import compile_model
@@ -59,18 +60,27 @@ class Calibrated:
 
     prepared: OnnxFile
     ranges: Ranges
+    choice: CalibrationChoice | None = None
+    """How the method of the ranges was chosen, where it was."""
 
 
-def calibrate_file(source: Source, feeds: Feeds, method: AnyRange, scheme: Scheme, stages: Stages) -> Calibrated:
+def calibrate_file(source: Source, feeds: Feeds, method: AnyRange | None, target: Target, stages: Stages) -> Calibrated:
     """Prepare any float ONNX file, equalise its channels, and observe its ranges and what rounding to them shifts.
+
+    Without a method, the method that suits the model is found on some of the samples, and so is whether equalising and
+    correcting biases help.
 
     Raises:
         EdgeproofError: the model cannot be read, prepared or quantized, or a tensor is not finite.
     """
+    evaluator, scheme = find_evaluator(), target.post_training_scheme
     prepared = stages.stage(prepare_onnx, source, opset=LOWEST_OPSET)
-    equalized = stages.stage(equalize_onnx, prepared, feeds, find_evaluator())
-    ranges = stages.stage(observe_ranges, equalized, feeds, method, scheme, find_evaluator())
-    return Calibrated(equalized, stages.stage(observe_shifts, equalized, feeds, ranges, scheme, find_evaluator()))
+    equalized = stages.stage(equalize_onnx, prepared, feeds, evaluator)
+    if method is None:
+        choice = stages.stage(choose_calibration, prepared, equalized, feeds, scheme, target.encoding, evaluator)
+        return Calibrated(equalized if choice.is_equalized else prepared, choice.ranges, choice)
+    ranges = stages.stage(observe_ranges, equalized, feeds, method, scheme, evaluator)
+    return Calibrated(equalized, stages.stage(observe_shifts, equalized, feeds, ranges, scheme, evaluator))
 
 
 def quantize_model(
@@ -78,7 +88,15 @@ def quantize_model(
 ) -> OnnxFile:
     """Return the model in int8, in the form that `target` fuses, but for the layers of a plan."""
     layers, scheme = tuple(sorted(float_layers)), target.post_training_scheme
-    return stages.stage(quantize_onnx, calibrated.prepared, calibrated.ranges, scheme, target.encoding, layers)
+    return stages.stage(
+        quantize_onnx,
+        calibrated.prepared,
+        calibrated.ranges,
+        scheme,
+        target.encoding,
+        layers,
+        highest_opset=target.highest_opset,
+    )
 
 
 def search_precision(
@@ -124,6 +142,7 @@ def layer_sensitivity(calibrated: Calibrated, place: "Place", held_out: Feeds, s
         Exam(held_out, max_drop=0.0),
         threads=place.options.threads,
         scheme=place.target.post_training_scheme,
+        shapes=place.shapes,
     )
 
 

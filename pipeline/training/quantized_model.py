@@ -9,6 +9,7 @@ from calibration.scheme import Scheme
 from pipeline.errors import RecipeError
 from pipeline.models import build_model
 from pipeline.models.trained import TrainedModel, load_weights, read_state
+from pipeline.training.exact_grids import settle_grids
 from pipeline.training.fake_quantize import (
     FakeQuantizeActivation,
     FakeQuantizeWeight,
@@ -268,4 +269,5 @@ def load_any(trained: TrainedModel) -> nn.Module:
     quantized = make_quantized(network, trained.scheme, frozenset(trained.float_layers))
     load_weights(quantized, read_state(checkpoint.path), where=str(checkpoint.path))
     restore_grids(quantized)
+    settle_grids(quantized)
     return quantized.eval()
