@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -71,6 +71,11 @@ class Entry:
     file: Path | None
     note: str = ""
 
+    @property
+    def contender(self) -> Contender | None:
+        """The file as it is timed."""
+        return Contender(self.file, file_digest(self.file), self.precision) if self.file else None
+
 
 def main() -> int:
     """Fill the rows asked for, print all rows, and keep them."""
@@ -120,20 +125,23 @@ class Bench:
 
     def fill_row(self, prepared: Prepared, runtime: Target) -> MeasuredRow:
         """Make every file of a row, measure its accuracy, and time all of them interleaved."""
-        self.run.say(f"{prepared.student.name}-{runtime.kind}: files")
-        entries = list(self._entries(prepared, runtime))
-        contenders = [
-            Contender(entry.file, file_digest(entry.file), entry.precision) if entry.file else None for entry in entries
-        ]
+        name = f"{prepared.student.name}-{runtime.kind}"
+        self.run.say(f"{name}: files")
+        command = f"make bench-quantization ARGS='{' '.join(sys.argv[1:])}'"
+        return self.measure(name, list(self._entries(prepared, runtime)), runtime, command)
+
+    def measure(self, name: str, entries: Sequence[Entry], runtime: Target, command: str) -> MeasuredRow:
+        """Measure the accuracy of every file of a row, and time all of them interleaved; `command` made the row."""
+        contenders = [entry.contender for entry in entries]
         accuracies: list[float | None] = []
         notes = [entry.note for entry in entries]
         for place, contender in enumerate(contenders):
             try:
-                accuracies.append(self._accuracy(runtime, contender) if contender else None)
+                accuracies.append(self.accuracy(runtime, contender) if contender else None)
             except EdgeproofError as error:  # a file that the runtime refuses is a finding, not an end
                 accuracies.append(None)
                 contenders[place], notes[place] = None, str(error)
-        self.run.say(f"{prepared.student.name}-{runtime.kind}: {self.rounds} rounds")
+        self.run.say(f"{name}: {self.rounds} rounds")
         with np.load(self.halves.calibration) as arrays:
             feeds = {name: np.ascontiguousarray(arrays[name][:1]) for name in arrays.files}
         runnable = [contender for contender in contenders if contender]
@@ -142,7 +150,7 @@ class Bench:
             Cell(entry.column, entry.precision, timings[contender.key] if contender else None, accuracy, note)
             for entry, contender, accuracy, note in zip(entries, contenders, accuracies, notes, strict=True)
         )
-        return MeasuredRow(cells, describe_run(self.rounds))
+        return MeasuredRow(cells, describe_run(self.rounds, command))
 
     def _entries(self, prepared: Prepared, runtime: Target) -> Iterator[Entry]:
         """List what is measured: every file with floats in fp32 and, where that differs, as the runtime's default."""
@@ -162,7 +170,7 @@ class Bench:
                 for precision in float_types if made.path else (FP32,):
                     yield Entry(peer.column, precision, made.path, made.reason or "")
 
-    def _accuracy(self, runtime: Target, contender: Contender) -> float:
+    def accuracy(self, runtime: Target, contender: Contender) -> float:
         """Return the accuracy on the whole test set; from before where file, floats, runtime and data are the same."""
         known: dict[str, float] = json.loads(ACCURACIES.read_text()) if ACCURACIES.is_file() else {}
         test = self.recipe.task.load().test
@@ -181,14 +189,14 @@ def default_float_type(runtime: Target) -> FloatType:
     return "bf16" if has_bf16 else "fp32"
 
 
-def describe_run(rounds: int) -> str:
+def describe_run(rounds: int, command: str) -> str:
     """Return what a row's figures hold for."""
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("onnxruntime", "openvino", "torch", "onnx", "edgeproof")
     )
     return (
         f"{rounds} rounds of {TURNS * RUNS} inferences; {versions}; {platform.machine()} {cpu_name()}; "
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; make bench-quantization ARGS='{' '.join(sys.argv[1:])}'"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {command}"
     )
 
 

@@ -89,7 +89,7 @@ def accuracy_of(
 ) -> float:
     """Return the share of images whose largest logit is the label's, image by image as latency is measured."""
     session = _open(target, contender)
-    with contextlib.redirect_stdout(io.StringIO()):  # the runner reports its progress there
+    with contextlib.redirect_stderr(io.StringIO()):  # the runner reports its progress there
         outputs = infer_samples(session, {session.inputs[0].name: images_NHWC}, processing)
     logits_NK = outputs[session.outputs[0].name]
     return float((logits_NK.argmax(axis=1) == labels_N).mean())

@@ -75,7 +75,7 @@ STUDENTS = (
     Student(
         "mobilenet_v3",
         {"kind": "mobilenet_v3", "width": 0.5, "last_channels": 256},
-        {"epochs": 1, "warmup_epochs": 0.2},
+        {"epochs": 3, "warmup_epochs": 0.5, "learning_rate": 0.05},
     ),
     Student("vit", {"kind": "vit", "depth": 4, "width": 96, "heads": 3}, {**ADAMW, "epochs": 2}, is_transformer=True),
 )

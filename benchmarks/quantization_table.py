@@ -130,7 +130,7 @@ def verdicts(rows: Mapping[str, MeasuredRow]) -> Iterator[Verdict]:
 def keep(rows: Mapping[str, MeasuredRow], notes: Sequence[str], path: Path = RESULT) -> None:
     """Write rows, cells and notes."""
     content = {
-        "name": "quantization",
+        "name": path.stem,
         "unit": "ms, p50; ratio: the best of all others over auto",
         "rows": [asdict(verdict.row) | {"bar": verdict.words} for verdict in verdicts(rows)],
         "measured": {name: asdict(measured) for name, measured in rows.items()},

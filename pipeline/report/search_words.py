@@ -1,8 +1,10 @@
 """A search for a precision in words, for the terminal and the page alike. Rule: figures in, sentences out."""
 
+from collections import Counter
+
 from pipeline.measuring.verdict import Verdict
 from pipeline.report.report import PrecisionFigures, TriedFigures
-from pipeline.report.wording import figure
+from pipeline.report.wording import RESTS, figure
 
 NO_ERROR_DB = -150.0
 """Below it outputs are equal but for what float32 resolves."""
@@ -25,6 +27,39 @@ def table_rows(search: PrecisionFigures) -> list[TriedFigures]:
     """Return what a table shows: finalists and whole precisions, the fastest first."""
     shown = [tried for tried in search.tried if tried.is_finalist or not tried.float_layers]
     return sorted(shown, key=lambda tried: tried.of_fp32)
+
+
+def short_words(tried: TriedFigures) -> str:
+    """Return a plan as a picture has room for it: layers counted, not named."""
+    count = len(tried.float_layers)
+    if count == 0:
+        return tried.plan
+    beside = {"int8_dynamic": "dynamic", "int8_dynamic_per_tensor": "dynamic, weights per tensor"}
+    return f"{tried.precision}, {count} layer{'s' * (count > 1)} {beside.get(tried.rest or '', tried.rest or 'float')}"
+
+
+def off_grid_words(search: PrecisionFigures) -> str:
+    """Name the layers of the chosen plan that are not on the int8 grid, whole kinds of operators by their kind."""
+    chosen = next((tried for tried in search.tried if tried.is_chosen), None)
+    if chosen is None or not chosen.float_layers:
+        return ""
+    kinds = {layer.name: layer.op_type for layer in search.sensitivity}
+    totals = Counter(kinds.values())
+    by_kind: dict[str, list[str]] = {}
+    for layer in chosen.float_layers:
+        by_kind.setdefault(kinds.get(layer, ""), []).append(layer)
+    listed = (
+        f"all {len(names)} {kind}" if len(names) == totals[kind] > 1 else ", ".join(names)
+        for kind, names in by_kind.items()
+    )
+    where = "Ranges found at run time" if chosen.rest in RESTS else f"In {chosen.rest or 'fp32'}"
+    return f"{where}: {', '.join(listed)}."
+
+
+def undrawn_words(search: PrecisionFigures) -> str:
+    """Say how many plans the picture lacks."""
+    count = sum(tried.error_db is None for tried in search.tried)
+    return f" {count} of the {len(search.tried)} are not drawn: there was no time for their errors." if count else ""
 
 
 def earned_words(search: PrecisionFigures) -> str:
