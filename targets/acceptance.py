@@ -34,6 +34,17 @@ class Objection:
     said: str = ""
     """The tool's own words, one line; empty where the reason is ours."""
 
+    def place(self) -> str:
+        """Return where it is, to stand before the reason; empty where it is about the whole model."""
+        if not self.op_type:
+            return ""
+        others = f" and {self.num_nodes - 1} more" if self.num_nodes > 1 else ""
+        return f"node {self.node!r} ({self.op_type}){others}: "
+
+    def describe(self) -> str:
+        """Return where, why and what to do, in one line."""
+        return f"{self.place()}{self.reason}" + (f"; {self.remedy}" if self.remedy else "")
+
 
 @dataclass(frozen=True)
 class Acceptance:
@@ -56,6 +67,14 @@ class Acceptance:
 class ChecksWithoutDevice(Protocol):
     """A target whose models can be checked where its device is not."""
 
+    def find_checker(self) -> str:
+        """Return name and version of the tool that is asked: answers are as good as it is.
+
+        Raises:
+            DeviceError: it is not installed; says how to install it.
+        """
+        ...
+
     def check_model(self, model: Path, shapes: Mapping[str, Sequence[int]], *, timeout_s: float) -> Acceptance:
         """Return whether the runtime takes an ONNX file.
 
@@ -65,7 +84,7 @@ class ChecksWithoutDevice(Protocol):
             timeout_s: after so long the check is given up, which is an answer too.
 
         Raises:
-            DeviceError: the tool that is asked is not installed; says how to install it.
+            DeviceError: as `find_checker`.
             ModelRefused: a shape is given for no input.
         """
         ...

@@ -1,6 +1,6 @@
 """Why operators run in float beside int8 ones: what each target declares, as data, for the fusion proof.
 
-Rule: data only; an entry was seen to be true on the runtime (tests/targets/test_float_causes.py runs each).
+Rule: data only; an entry was seen to be true on the runtime, or says whose documents tell it.
 Devices carry this file: Python 3.8, standard library only.
 """
 

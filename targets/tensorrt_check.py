@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, cast
@@ -53,6 +54,20 @@ class _Answer:
         return next((step for step in self.steps if step["step"] == name), None)
 
 
+def find_checker(package: str = PACKAGE) -> str:
+    """Return name and version of what is asked; see ChecksWithoutDevice."""
+    if find_spec(package) is None:
+        raise DeviceError(
+            f"tensorrt: expected the package tensorrt-rtx, whose parser and builder need no GPU; got none; install it: "
+            f"{INSTALL}"
+        )
+    name = package.replace("_", "-")
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return name
+
+
 def check_model(
     model: Path,
     shapes: Mapping[str, Sequence[int]],
@@ -70,11 +85,7 @@ def check_model(
         worker: the module that is run in a process of its own.
         package: what it imports.
     """
-    if find_spec(package) is None:
-        raise DeviceError(
-            f"tensorrt: expected the package tensorrt-rtx, whose parser and builder need no GPU; got none; install it: "
-            f"{INSTALL}"
-        )
+    find_checker(package)
     start = time.monotonic()
     on_grid = find_objections(model)
     answer = _ask(worker, {"model": str(model.absolute()), "shapes": dict(shapes)}, timeout_s)

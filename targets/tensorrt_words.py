@@ -119,7 +119,7 @@ def explain(judge: Judge, messages: Sequence[str], node: str = "", op_type: str 
                 node=node,
                 op_type=op_type,
                 is_fatal=meaning.is_fatal,
-                said=_in_one_line(message),
+                said=in_one_line(message),
             )
     return Objection(
         judge,
@@ -127,11 +127,11 @@ def explain(judge: Judge, messages: Sequence[str], node: str = "", op_type: str 
         "change this layer as the message says, or keep it out of the model",
         node=node,
         op_type=op_type,
-        said=_in_one_line(messages[0]),
+        said=in_one_line(messages[0]),
     )
 
 
-def _in_one_line(message: str) -> str:
+def in_one_line(message: str) -> str:
     """Return a message without the places in NVIDIA's sources, and without what having no GPU adds to it."""
     lines = [line for line in message.splitlines() if "cudaError" not in line and not line.startswith("Invalid Node")]
     text = re.sub(r"\s*In \w+ at \S+?:\d+", "", " ".join(lines))

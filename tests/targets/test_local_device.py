@@ -156,7 +156,7 @@ def test_an_unknown_device_names_those_that_are_known(tmp_path: Path) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_a_target_that_is_not_driven_fails_on_the_device(device: Device) -> None:
+def test_a_runtime_that_is_missing_fails_on_the_device(device: Device) -> None:
     with pytest.raises(DeviceError, match="device 'local': on local: tensorrt: expected") as caught:
         device.probe(TensorRt())
     assert caught.value.exit_code == 4

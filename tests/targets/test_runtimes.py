@@ -1,8 +1,10 @@
 """What belongs to one runtime alone; what all must do is in tests/conformance."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -12,6 +14,7 @@ from targets.onnx_nodes import OnnxNode
 from targets.onnxruntime import saturates_int8
 from targets.onnxruntime_trace import drop_first_run, read_layers
 from targets.openvino import find_precision, find_reason
+from targets.runner.caches import VARIABLE
 from targets.target import Layer, RunOptions
 
 RECIPE = TypeAdapter(Annotated[AnyTarget, Field(discriminator="kind")])
@@ -41,23 +44,45 @@ def test_the_schema_documents_every_field_of_every_target() -> None:
         assert all("description" in field for field in definition["properties"].values())
 
 
-@pytest.mark.parametrize("target", [OnnxRuntime(), OpenVino(), Null()])
+@pytest.mark.parametrize("target", [OnnxRuntime(), OpenVino(), TensorRt(), Null()])
 def test_a_missing_runtime_names_what_to_install(target: AnyTarget, monkeypatch: pytest.MonkeyPatch) -> None:
     package = {"null": "onnx"}.get(target.kind, target.kind)
     monkeypatch.setitem(sys.modules, package, None)  # how Python spells: this import fails
+    monkeypatch.setenv("PATH", "")  # trtexec, which serves in the package's place
     with pytest.raises(DeviceError, match="pip install"):
         target.runtime_version()
-
-
-def test_tensorrt_says_that_it_is_not_driven_and_what_to_do() -> None:
-    with pytest.raises(DeviceError, match="deploy to kind onnxruntime or openvino"):
-        TensorRt().runtime_version()
 
 
 def test_openvino_without_its_processor_names_those_present() -> None:
     pytest.importorskip("openvino")
     with pytest.raises(DeviceError, match=r"expected the processor NPU; got CPU"):
         OpenVino(device="NPU").runtime_version()
+
+
+def test_openvino_chooses_the_processor_by_itself_and_computes_what_numpy_does(linear_model: Path) -> None:
+    pytest.importorskip("openvino")
+    target = OpenVino(device="AUTO")
+    x = np.random.default_rng(0).random((2, 3, 4, 4)).astype(np.float32)
+    expected = x.mean((2, 3)) @ np.arange(15, dtype=np.float32).reshape(3, 5)
+    np.testing.assert_allclose(target.open(linear_model, RunOptions()).bind({"x": x})()["y"], expected, rtol=1e-5)
+    assert target.inspect(linear_model, RunOptions())
+    assert target.read_processor()["processors"].startswith("CPU: ")
+
+
+def test_openvino_keeps_what_it_compiled_only_where_it_is_told_to(
+    linear_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "caches"))
+    OpenVino().open(linear_model, RunOptions())
+    assert not (tmp_path / "caches").exists()
+    OpenVino(model_cache=True).open(linear_model, RunOptions())
+    (blob,) = (tmp_path / "caches" / "openvino").iterdir()
+    elsewhere = tmp_path / "elsewhere.onnx"
+    elsewhere.write_bytes(linear_model.read_bytes())
+    written_ns = blob.stat().st_mtime_ns
+    OpenVino(model_cache=True).open(elsewhere, RunOptions())  # the next job's copy of it
+    assert [path.stat().st_mtime_ns for path in blob.parent.iterdir()] == [written_ns]
 
 
 def test_onnxruntime_refuses_a_float_type_that_it_cannot_pin(tmp_path: object) -> None:

@@ -1,10 +1,15 @@
 import gc
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from targets.runner.timing import is_steady, sample_latency, warm_up
+from targets.runner.timing import is_steady, read_age_ns, sample_latency, sample_streams, warm_up
 
 
 def ticking_clock(durations_ns: Iterator[int]) -> tuple[Callable[[], object], Callable[[], int]]:
@@ -60,3 +65,29 @@ def test_a_warm_up_that_is_never_steady_ends_and_says_so() -> None:
     warm = warm_up(infer, max_seconds=0.01, clock=clock)
     assert not warm.is_steady
     assert 1 <= warm.runs <= 1024
+
+
+def test_streams_infer_at_once_and_share_the_samples() -> None:
+    samples_ns, rate = sample_streams([lambda: time.sleep(0.01)] * 4, 40, max_seconds=60)
+    assert samples_ns.size == 40
+    assert samples_ns.min() >= 10_000_000
+    assert 100 < rate <= 400  # one stream alone would reach 100
+
+
+def test_a_stream_that_fails_fails_the_measurement() -> None:
+    def refuse() -> None:
+        raise ValueError("no more memory")
+
+    with pytest.raises(ValueError, match="no more memory"):
+        sample_streams([lambda: None, refuse], 10, max_seconds=1)
+
+
+def test_the_age_of_a_process_counts_from_its_start() -> None:
+    source = "import time; from targets.runner.timing import read_age_ns; time.sleep(0.3); print(read_age_ns())"
+    started = time.monotonic()
+    printed = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
+    assert 0.3e9 <= int(printed) <= (time.monotonic() - started) * 1e9 + 1e7  # one tick of the kernel's clock
+
+
+def test_where_the_kernel_does_not_tell_the_age_is_unknown(tmp_path: Path) -> None:
+    assert read_age_ns(tmp_path) is None
