@@ -11,7 +11,7 @@ TARGET_OPTION = $(if $(TARGET),--target $(TARGET))
 CARRIED_BY_RUNNER := $(wildcard targets/*.py) targets/runner calibration
 
 .DEFAULT_GOAL := help
-.PHONY: help deploy plan profile release test check bench bench-distillation bench-quantization clean
+.PHONY: help deploy plan profile release test check bench bench-devices bench-distillation bench-quantization clean
 
 help: ## show this list
 	@echo "Edgeproof: takes a trained vision model to the edge and proves that it arrived."
@@ -47,6 +47,9 @@ check: $(INSTALLED) ## format, lint, strict types, import contract, Python 3.8 w
 
 bench: $(INSTALLED) ## measure side by side against peers; tables go to build/bench/
 	@for file in benchmarks/bench_*.py; do echo "$$file"; PYTHONPATH=. $(BIN)/python "$$file" $(ARGS) || exit 1; done
+
+bench-devices: $(INSTALLED) ## provoke 25 faults of devices, cables and hosts on a loopback sshd, and what becomes of jobs (4 minutes)
+	PYTHONPATH=. $(BIN)/python benchmarks/device_faults.py $(ARGS)
 
 bench-distillation: $(INSTALLED) ## measure distillation beside torchdistill (which gets an environment in build/)
 	PYTHONPATH=. $(BIN)/python benchmarks/bench_distillation.py $(ARGS)

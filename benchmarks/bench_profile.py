@@ -61,7 +61,7 @@ def compare(model: Path, device: Device, threads: int, rounds: int) -> Row:
 
 def our_p50_ms(model: Path, device: Device, threads: int) -> float:
     """Return the median of one profile."""
-    protocol = Protocol(max_seconds=SECONDS, min_samples=100_000)
+    protocol = Protocol(max_seconds=SECONDS, min_samples=100_000, processes=1)
     profile = profile_latency(model, OpenVino(), device, RunOptions(threads=threads), protocol=protocol)
     return percentile_of(profile.samples_ns / 1e6, 50)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quantization_students import Halves
-from calibration.ranges import MeanSquaredError
 from pipeline.export.source import read_source
 from pipeline.post_training import Calibrated, calibrate_file, quantize_model
 from pipeline.precision.workbench import Exam, OnnxWorkbench
@@ -62,8 +61,8 @@ class Shipped:
 
 
 def calibrate_ours(model: Path, images: Path, target: Target, run: Run) -> Calibrated:
-    """Prepare the float file and observe its ranges on the peers' images, by the method of `edgeproof quantize`."""
-    return calibrate_file(read_source(model), archived(images), MeanSquaredError(), target.post_training_scheme, run)
+    """Prepare the float file and calibrate it on the peers' images, as `edgeproof quantize` does."""
+    return calibrate_file(read_source(model), archived(images), None, target, run)
 
 
 def quantize_int8(calibrated: Calibrated, target: Target, run: Run) -> Path:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from targets.runner.energy import EnergyRun
+from targets.runner.sensors import Trace
 from targets.target import Layer, TensorSpec
 
 
@@ -115,6 +117,33 @@ class Ranges:
     """What to doubt about them, in words."""
     bias_shifts: tuple[BiasShift, ...] = ()
     """Of layers that read these tensors on their grids."""
+
+
+@dataclass(frozen=True)
+class TriedCalibration:
+    """One way to calibrate a model, judged on samples that its ranges did not come from."""
+
+    method: str
+    is_equalized: bool
+    """Whether channels were equalised before."""
+    is_corrected: bool
+    """Whether biases take off what rounding adds to means."""
+    snr_db: float
+    """Signal to noise ratio of the worst output."""
+
+
+@dataclass(frozen=True)
+class CalibrationChoice:
+    """The calibration that suits a model best, and all that were tried, in order."""
+
+    ranges: Ranges
+    method: str
+    is_equalized: bool
+    is_corrected: bool
+    snr_db: float
+    tried: tuple[TriedCalibration, ...]
+    num_judged: int
+    """Samples that they were judged on; 0 where there were too few to judge."""
 
 
 @dataclass(frozen=True)
@@ -286,6 +315,21 @@ class FloatIsland:
 
 
 @dataclass(frozen=True)
+class SlowSpot:
+    """Something that runs beside int8 arithmetic, and what to move."""
+
+    kind: str
+    """float island, Q/DQ, reformat, or not fused."""
+    subject: str
+    remedy: str
+    count: int
+    """Executed operators of it, or islands."""
+    time_ms: float | None
+    """Of one inference; None where the runtime does not count it."""
+    time_share: float | None
+
+
+@dataclass(frozen=True)
 class FusionProof:
     """What of a model runs in int8 on its runtime, and what does not; figures of one inference."""
 
@@ -304,6 +348,8 @@ class FusionProof:
     """Largest first; those inside before those at the ends."""
     has_edges: bool
     """Whether the runtime tells what reads what; else nothing is known of strays and islands."""
+    slow_spots: tuple[SlowSpot, ...] = ()
+    """What costs time beside int8 arithmetic, the most expensive first; none where nothing is int8."""
 
 
 @dataclass(frozen=True)
@@ -356,6 +402,21 @@ class LatencyProfile:
     """What the device said of itself, its clocks and its load, before and after."""
     measured_at: str
     """UTC, ISO 8601."""
+    traces: tuple[Trace, ...] = ()
+    """What the device's sensors said in each process."""
+    energy: tuple[EnergyRun, ...] = ()
+    """Power at rest and while inferring, in each process that was asked for it."""
+    looks: int = 1
+    """How often the budget was looked at; each look spends some of the error."""
+    mode: str = "burst"
+    """Of the protocol."""
+    inferences_per_s: float | None = None
+    """Of all streams together, median over the processes; in the mode throughput."""
+
+    @property
+    def blocks_ns(self) -> tuple[np.ndarray, ...]:
+        """Return the samples of each process."""
+        return tuple(np.split(self.samples_ns, np.cumsum(self.block_sizes)[:-1]))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """THE chain: from a recipe to a released model on a device. Rule: a table of contents, without logic of its own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.accepted import can_be_asked, require_accepted
 from pipeline.artifacts import CompiledModel, OnnxModel, SyntheticImages
+from pipeline.install import install
 from pipeline.locks import held
 from pipeline.measuring.verdict import Verdict
 from pipeline.models.trained import TrainedModel
@@ -32,6 +35,7 @@ from pipeline.training.student_run import Teaching
 from pipeline.trials import check_losses
 from pipeline.user_files import find_file
 from targets.devices.device import open_device
+from targets.devices.inventory import LOCAL_ALONE, Inventory
 
 FIRST_ANSWER_SECONDS = 20.0
 """What the first answer may spend on sampling; the final profile has the deployment's own limit."""
@@ -46,6 +50,7 @@ def deploy(
     accept_undecided: bool = False,
     loggers: tuple[str, ...] = (),
     console: Console,
+    devices: Inventory = LOCAL_ALONE,
 ) -> Report:
     """Take a recipe to one of its deployments; release it where every budget holds.
 
@@ -55,30 +60,36 @@ def deploy(
     folder = build / recipe.name / deployment.name
     run = open_run(console, build, loggers=loggers, run_name=recipe.name)
     with held(build / recipe.name / "lock", f"deploying {recipe.name} to {deployment.name}", run.wait):
-        site = probe(deployment, run.work)
+        check_export(recipe, deployment, run)
+        site = probe(deployment, run.work, devices, run.say)
         note = opset_note(recipe.export.opset, deployment.target)
         run.say(f"{deployment.name}: {deployment.target.kind} {site.facts.identity['runtime_version']} answers{note}")
         if will_train(recipe, deployment, site, build):
             check_losses(recipe, deployment)
             first = check_feasibility(recipe, deployment, site, run)
             if any(check.verdict is Verdict.FAIL for check in first.checks) and not train_anyway:
-                return publish(recipe, deployment, first, run, folder=folder)
+                return publish(recipe, deployment, first, run, folder=folder).report
         models = earn_place(recipe, train_models(recipe, deployment, site, run), site, run)
         settled = models.settled.deployment
         model, compiled = compile_for(recipe, settled, models.shipped, site, run)
-        findings = measure(
-            recipe, models, OnDevice(recipe.task.for_student(), settled, model, compiled, site, run), run
-        )
-        return publish(recipe, settled, findings, run, folder=folder, accept_undecided=accept_undecided)
+        on_device = OnDevice(recipe.task.for_student(), settled, model, compiled, site, run)
+        findings = measure(recipe, models, on_device, run)
+        published = publish(recipe, settled, findings, run, folder=folder, accept_undecided=accept_undecided)
+        run.note(published.report, findings.latency.samples_ns)
+        install(published, on_device, folder)
+        return published.report
 
 
-def plan(recipe: Recipe, deployment: Deployment, *, build: Path) -> list[PlannedStage]:
+def plan(
+    recipe: Recipe, deployment: Deployment, *, build: Path, devices: Inventory = LOCAL_ALONE
+) -> list[PlannedStage]:
     """Say what a deploy would run, what is cached, and why something is stale; nothing is computed."""
     planned = open_plan(build)
-    site = site_or_missing(lambda: probe(deployment, work_folder(build)))
+    site = site_or_missing(lambda: probe(deployment, work_folder(build), devices))
     models = train_models(recipe, deployment, site, planned)
     compile_for(recipe, models.settled.deployment, models.shipped, site, planned)
-    return [*planned.stages, *(PlannedStage(name, "measure", "always fresh") for name in MEASUREMENTS)]
+    measurements = (PlannedStage(name, "measure", "always fresh") for name in MEASUREMENTS)
+    return [*planned.stages, *measurements, PlannedStage("install_release", "install", "if every budget holds")]
 
 
 MEASUREMENTS = ("check_parity", "measure_accuracy", "profile_latency")
@@ -94,14 +105,16 @@ class Models:
     shipped: TrainedModel
 
 
-def probe(deployment: Deployment, work: Path) -> Site:
+def probe(
+    deployment: Deployment, work: Path, devices: Inventory, say: Callable[[str], None] = lambda line: None
+) -> Site:
     """Reach the device and its runtime before anything else is done.
 
     Raises:
-        DeviceError: it does not answer, or lacks the runtime.
+        DeviceError: the inventory lacks it, it does not answer, is not what is expected, or lacks the runtime.
         RecipeError: runtime or processor lack the deployment's precision.
     """
-    device = open_device(deployment.device, work)
+    device = open_device(deployment.device, work, devices, say)
     facts = device.probe(deployment.target)
     require_precision(deployment, facts)
     return Site(device, facts)
@@ -114,13 +127,16 @@ def will_train(recipe: Recipe, deployment: Deployment, site: Site, build: Path) 
     return any(stage.state != "cached" for stage in planned.stages)
 
 
+def check_export(recipe: Recipe, deployment: Deployment, run: Run) -> None:
+    """Ask whether the target takes the untrained student, before its device is reached, where that needs none."""
+    if can_be_asked(deployment.target) and deployment.precision != "auto":
+        export_for(recipe, deployment, calibrate(recipe, deployment, untrained_student(recipe, run), run), run)
+
+
 def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: Run) -> Findings:
     """Profile the untrained, calibrated, quantized student: a first answer before hours are spent."""
     run.say("first answer: the untrained student on the device")
-    seed = recipe.distillation.training.seed
-    student = TrainedModel(
-        recipe.student.model, run.stage(initialize_student, recipe.task.for_student(), recipe.student.model, seed)
-    )
+    student = untrained_student(recipe, run)
     deployment = settle(recipe, deployment, student, site, run, is_trained=False).deployment
     shipped = calibrate(recipe, deployment, student, run)
     model, compiled = compile_for(recipe, deployment, shipped, site, run)
@@ -130,6 +146,12 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
     lineage = {"student": student.checkpoint.sha256, "onnx": model.sha256}
     classes = student.checkpoint.classes
     return Findings(model, compiled, latency, checks, lineage, classes, fusion=fusion, untrained=True)
+
+
+def untrained_student(recipe: Recipe, run: Run) -> TrainedModel:
+    """Return the student as its training begins."""
+    model, seed = recipe.student.model, recipe.distillation.training.seed
+    return TrainedModel(model, run.stage(initialize_student, recipe.task.for_student(), model, seed))
 
 
 def train_models(recipe: Recipe, deployment: Deployment, site: Site, stages: Stages) -> Models:
@@ -235,18 +257,24 @@ def compile_for(
     recipe: Recipe, deployment: Deployment, shipped: TrainedModel, site: Site, stages: Stages
 ) -> tuple[OnnxModel, CompiledModel]:
     """Export in the form that the target fuses, and compile on the device."""
+    model = export_for(recipe, deployment, shipped, stages)
+    return model, stages.stage(compile_model, model, deployment.target, site, options_of(deployment))
+
+
+def export_for(recipe: Recipe, deployment: Deployment, shipped: TrainedModel, stages: Stages) -> OnnxModel:
+    """Export in the form that the target fuses, and ask whether it takes that, where no device is needed for it."""
     target = deployment.target
-    encoding = target.encoding if shipped.scheme else None
     model = stages.stage(
         export_onnx,
         shipped,
         recipe.export,
-        encoding=encoding,
+        encoding=target.encoding if shipped.scheme else None,
         highest_opset=target.highest_opset,
         floats=floats_of(deployment),
         processing=recipe.task.for_student().normalization.processing(),
     )
-    return model, stages.stage(compile_model, model, target, site, options_of(deployment))
+    require_accepted(model, target, stages)
+    return model
 
 
 def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Findings:

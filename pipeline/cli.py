@@ -42,6 +42,12 @@ store_app = typer.Typer(
     epilog="Example: edgeproof store prune --days 30.\n\n" + EXIT_CODES,
 )
 app.add_typer(store_app, name="store")
+devices_app = typer.Typer(
+    no_args_is_help=True,
+    help="List and add devices, and see whether they are ready to be deployed to.",
+    epilog="Example: edgeproof devices check jetson.\n\n" + EXIT_CODES,
+)
+app.add_typer(devices_app, name="devices")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.", show_default=False)]
 DeploymentName = Annotated[
@@ -57,6 +63,13 @@ Loggers = Annotated[
     typer.Option("--log", metavar="LOGGER", help="Stream metrics to csv, tensorboard, mlflow or wandb; repeatable."),
 ]
 Build = Annotated[Path, typer.Option("--build", metavar="DIR", help="Where results and the store are kept.")]
+DevicesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--devices", metavar="FILE", help="The inventory; else devices.toml here, and that of ~/.config/edgeproof/."
+    ),
+]
+DeviceName = Annotated[str, typer.Option("--device", metavar="NAME", help="Where: local, or one of the inventory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for machines.")]
 
 
@@ -75,13 +88,14 @@ def deploy(
         bool, typer.Option("--accept-undecided", help="Release although a budget is undecided; the release records it.")
     ] = False,
     loggers: Loggers = None,
+    devices: DevicesFile = None,
     build: Build = Path("build"),
     as_json: AsJson = False,
 ) -> None:
     """Train, quantize, compile and measure a student on its device; release it if every budget holds."""
     from pipeline.verbs.deploy import Selection, run_deploy
 
-    selection = Selection(recipe, target, tuple(overrides or ()), build)
+    selection = Selection(recipe, target, tuple(overrides or ()), build, devices)
     code = run_deploy(
         selection,
         train_anyway=train_anyway,
@@ -116,18 +130,79 @@ def distill(
     )
 
 
+@app.command(epilog="Example: edgeproof rollback local --list.\n\n" + EXIT_CODES)
+def rollback(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="The device, as deployments name it.")],
+    release: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RELEASE", help="Which of its releases, as RECIPE-DEPLOYMENT; the only one if left out."
+        ),
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="VERSION", help="The version to go to; what the current one replaced if left out."
+        ),
+    ] = "",
+    show: Annotated[bool, typer.Option("--list", help="List what is installed instead.")] = False,
+    devices: DevicesFile = None,
+    build: Build = Path("build"),
+    as_json: AsJson = False,
+) -> None:
+    """Make the release before the current one current again on a device, once it answers there as it did."""
+    from pipeline.verbs.rollback import run_list, run_rollback
+
+    if show:
+        raise typer.Exit(run_list(device, devices, build=build, as_json=as_json))
+    raise typer.Exit(run_rollback(device, release, version=to, devices=devices, build=build, as_json=as_json))
+
+
+@app.command(epilog="Example: edgeproof history --recipe digits --last 10.\n\n" + EXIT_CODES)
+def history(
+    recipe: Annotated[str | None, typer.Option("--recipe", metavar="NAME", help="Of this recipe alone.")] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", metavar="DEPLOYMENT", help="Of this one alone.")
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, help="How many, counted from the newest.")] = 20,
+    build: Build = Path("build"),
+    as_json: AsJson = False,
+) -> None:
+    """List the profiles that deploys took, and what changed from one to the next under the same conditions."""
+    from pipeline.verbs.history import run_history
+
+    raise typer.Exit(run_history(build, recipe, target, last=last, as_json=as_json))
+
+
+@app.command(epilog="Example: edgeproof compare 3 build/digits/cpu.\n\n" + EXIT_CODES)
+def compare(
+    before: Annotated[
+        str, typer.Argument(metavar="BEFORE", help="A number of the history, a report.json, or its folder.")
+    ],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Another.")],
+    anyway: Annotated[bool, typer.Option("--anyway", help="Compare even if conditions differ; says how.")] = False,
+    build: Build = Path("build"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare two profiles with intervals; exit code 3 where something became worse."""
+    from pipeline.verbs.history import run_compare
+
+    raise typer.Exit(run_compare(before, after, build=build, anyway=anyway, as_json=as_json))
+
+
 @app.command(epilog="Example: edgeproof plan recipes/digits.toml.\n\n" + EXIT_CODES)
 def plan(
     recipe: RecipePath,
     target: DeploymentName = None,
     overrides: Overrides = None,
+    devices: DevicesFile = None,
     build: Build = Path("build"),
     as_json: AsJson = False,
 ) -> None:
     """Show what a deploy would run, what is kept from before, and why something is stale."""
     from pipeline.verbs.deploy import Selection, run_plan
 
-    raise typer.Exit(run_plan(Selection(recipe, target, tuple(overrides or ()), build), as_json=as_json))
+    raise typer.Exit(run_plan(Selection(recipe, target, tuple(overrides or ()), build, devices), as_json=as_json))
 
 
 @app.command(
@@ -148,9 +223,11 @@ def profile(
     ] = None,
     percentile: Annotated[float, typer.Option(help="Percentile that --max-ms is for.")] = 99.0,
     max_seconds: Annotated[float, typer.Option("--max-seconds", metavar="S", help="Stop sampling after so long.")] = 30,
+    device: DeviceName = "local",
+    devices: DevicesFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the latency of any ONNX model on this machine, without a recipe."""
+    """Measure the latency of any ONNX model on this machine or another device, without a recipe."""
     from pipeline.verbs.profile import LatencyRequest, run_profile
 
     request = LatencyRequest(
@@ -162,6 +239,8 @@ def profile(
         max_ms=max_ms,
         percentile=percentile,
         max_seconds=max_seconds,
+        device=device,
+        devices=devices,
     )
     raise typer.Exit(run_profile(request, as_json=as_json))
 
@@ -182,8 +261,11 @@ def quantize(
     target: Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)],
     method: Annotated[
         str,
-        typer.Option(help="How ranges are found: min_max, moving_average, percentile, entropy, mean_squared_error."),
-    ] = "mean_squared_error",
+        typer.Option(
+            help="How ranges are found: min_max, moving_average, percentile, entropy, mean_squared_error; or auto: by "
+            "what suits the model, judged on a part of the samples that ranges do not come from."
+        ),
+    ] = "auto",
     samples: Annotated[int, typer.Option(min=1, help="Calibrate on so many samples at most.")] = 128,
     seed: Annotated[int, typer.Option(help="Of the choice of samples.")] = 0,
     mean: Annotated[
@@ -249,6 +331,8 @@ def quantize(
             "--out", metavar="FILE", help="Where the int8 file goes, its verdict beside it; else build/quantized/."
         ),
     ] = None,
+    device: DeviceName = "local",
+    devices: DevicesFile = None,
     build: Build = Path("build"),
     as_json: AsJson = False,
 ) -> None:
@@ -278,9 +362,24 @@ def quantize(
         sensitivity=sensitivity,
         accept_slower=accept_slower,
         out=out,
+        device=device,
+        devices=devices,
         build=build,
     )
     raise typer.Exit(run_quantize(request, as_json=as_json))
+
+
+@app.command(
+    epilog="Example: edgeproof read tegrastats.txt. The exit code is 1 where a log is refused.\n\n" + EXIT_CODES
+)
+def read(
+    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="Logs of other tools.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Read logs of benchmark tools and board monitors, each by its content, in one form."""
+    from pipeline.verbs.read_logs import run_read
+
+    raise typer.Exit(run_read(logs, as_json=as_json))
 
 
 @app.command(
@@ -353,6 +452,72 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where 
     from pipeline.verbs.init import run_init
 
     raise typer.Exit(run_init(folder))
+
+
+@devices_app.command("list", epilog="Example: edgeproof devices list.\n\n" + EXIT_CODES)
+def devices_list(devices: DevicesFile = None, as_json: AsJson = False) -> None:
+    """List the devices of the inventory, how each is reached, and its groups."""
+    from pipeline.verbs.devices import run_list
+
+    raise typer.Exit(run_list(devices, as_json=as_json))
+
+
+@devices_app.command("add", epilog="Example: edgeproof devices add jetson user@192.168.1.20.\n\n" + EXIT_CODES)
+def devices_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What recipes call it.", show_default=False)],
+    address: Annotated[str, typer.Argument(metavar="USER@HOST", help="Who logs in where.", show_default=False)],
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of its ssh server.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="FILE", help="Private key; else your agent's.")] = None,
+    known_hosts: Annotated[
+        str | None, typer.Option("--known-hosts", metavar="FILE", help="Known host keys; else yours.")
+    ] = None,
+    jump: Annotated[str | None, typer.Option(metavar="USER@HOST", help="Host to go through.")] = None,
+    python: Annotated[str | None, typer.Option(metavar="PATH", help="Its Python; else python3.")] = None,
+    work_folder: Annotated[
+        str | None, typer.Option("--work-folder", metavar="DIR", help="Where our files lie there; else ~/.edgeproof.")
+    ] = None,
+    devices: DevicesFile = None,
+) -> None:
+    """Add a device to the inventory, which begins as devices.toml in this folder."""
+    from pipeline.verbs.devices import AddRequest, run_add
+
+    request = AddRequest(
+        name=name,
+        address=address,
+        port=port,
+        key=key,
+        known_hosts=known_hosts,
+        jump=jump,
+        python=python,
+        work_folder=work_folder,
+        devices=devices,
+    )
+    raise typer.Exit(run_add(request))
+
+
+@devices_app.command("check", epilog="Example: edgeproof devices check jetson --json.\n\n" + EXIT_CODES)
+def devices_check(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Devices or groups; all if left out.")
+    ] = None,
+    devices: DevicesFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Connect to devices and print what is there, and what would stop a deploy and how to mend it; then 4."""
+    from pipeline.verbs.devices import run_check
+
+    raise typer.Exit(run_check(tuple(names or ()), devices, as_json=as_json))
+
+
+@devices_app.command("clean", epilog="Example: edgeproof devices clean jetson.\n\n" + EXIT_CODES)
+def devices_clean(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The device.", show_default=False)],
+    devices: DevicesFile = None,
+) -> None:
+    """Remove from a device what is kept there between jobs: the runner and models; installed releases stay."""
+    from pipeline.verbs.devices import run_clean
+
+    raise typer.Exit(run_clean(name, devices))
 
 
 @store_app.command("show", epilog="Example: edgeproof store show.\n\n" + EXIT_CODES)

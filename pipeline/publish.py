@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.artifacts import Accuracy, CompiledModel, FusionProof, LatencyProfile, OnnxModel, Parity
+from pipeline.artifacts import Accuracy, CompiledModel, FusionProof, LatencyProfile, OnnxModel, Parity, Release
 from pipeline.canonical import canonical, canonical_sha256
 from pipeline.durable import write_durably, writing_in
 from pipeline.measuring.verdict import Check, Verdict, combine
@@ -14,10 +14,20 @@ from pipeline.release.manifest import Interface
 from pipeline.report.build import Evidence, Subject, build_report
 from pipeline.report.page import report_html
 from pipeline.report.report import SAMPLES_FILE, PrecisionFigures, Report, report_json, samples_bytes
+from pipeline.report.sensor_figures import TRACE_FILE, trace_json
 from pipeline.run import Run
 from pipeline.stages.package_release import package_release
 
 RELEASE, EARLIER_RELEASE = "release", "earlier_release"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a run left on this machine."""
+
+    report: Report
+    release: Release | None
+    """None where the gate stayed shut."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def publish(
     *,
     folder: Path,
     accept_undecided: bool = False,
-) -> Report:
+) -> Published:
     """Write report.json, report.html, the raw samples and the artifact to `folder`; and release/ if the gate opens.
 
     An earlier release that the new figures do not support moves to earlier_release/.
@@ -61,10 +71,12 @@ def publish(
         folder.mkdir(parents=True, exist_ok=True)
         write_durably(folder / findings.compiled.path.name, findings.compiled.path.read_bytes())
         write_durably(folder / SAMPLES_FILE, samples_bytes(findings.latency.samples_ns))
+        write_durably(folder / TRACE_FILE, trace_json(findings.latency).encode())
         write_durably(folder / "report.json", report_json(report).encode())
         write_durably(folder / "report.html", page.encode())
         if not is_released:
             _set_earlier_release_aside(folder, run)
+    release = None
     if is_released:
         interface = Interface(
             inputs=(findings.model.input,),
@@ -73,7 +85,7 @@ def publish(
             labels=findings.classes,
         )
         with writing_in(folder, "the release"):
-            package_release(
+            release = package_release(
                 folder,
                 findings.compiled,
                 report=report,
@@ -81,7 +93,7 @@ def publish(
                 interface=interface,
                 budget=deployment.budget,
             )
-    return report
+    return Published(report, release)
 
 
 def _build(recipe: Recipe, deployment: Deployment, findings: Findings, run: Run, *, accept_undecided: bool) -> Report:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from pipeline.errors import StoreError
 from pipeline.follow import announce, follow, is_follower, withdraw
+from pipeline.history import History
 from pipeline.progress import Progress, following
-from pipeline.report.report import StageFigures
+from pipeline.report.report import Report, StageFigures
 from pipeline.report.wording import second_words
 from pipeline.site import Site
 from pipeline.store import StageEvent, StageRun, StageStarted, Store
@@ -112,6 +114,11 @@ class Run:
         self.say(f"{name}: done in {second_words(seconds)}")
         return found
 
+    def note(self, report: Report, samples_ns: np.ndarray) -> None:
+        """Add a profile to the history, and tell the user its number there."""
+        number = History(self.store.root.parent).add(report, samples_ns)
+        self.say(f"history: this is profile {number}; `edgeproof history` lists all")
+
     def wait(self, holder: str) -> None:
         """Tell the user whom this run waits for."""
         self.say(f"waiting for another run to end: {holder}")
@@ -155,7 +162,7 @@ class PlannedStage:
 
     name: str
     state: str
-    """cached, run, resume, waits or measure."""
+    """cached, run, resume, waits, measure or install."""
     reason: str
 
 

@@ -6,6 +6,7 @@ Rule: slow and right. Devices carry this file: Python 3.8, standard library and 
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Null:
     post_training_scheme: ClassVar[Scheme] = Scheme()
     encoding: ClassVar[Encoding] = Encoding(signed="int8", nonnegative="uint8", bias="int32", outputs=True)
     highest_opset: ClassVar[int] = 21
+    artifact_suffix: ClassVar[str] = ".onnx"
     float_causes: ClassVar[Tuple[FloatCause, ...]] = ()
     float_types: ClassVar[Tuple[FloatType, ...]] = ("fp32",)
     floats_in_file: ClassVar[bool] = True
@@ -138,7 +140,9 @@ def _import_onnx() -> ModuleType:
         import onnx
         import onnx.reference
     except ImportError as error:
-        raise DeviceError(f"null: expected the package onnx; got {error}; run: pip install onnx") from error
+        raise DeviceError(
+            f"null: expected the package onnx; got {error}; install it there: {sys.executable} -m pip install onnx"
+        ) from error
     module: ModuleType = onnx
     return module
 

@@ -9,6 +9,7 @@ import json
 import platform
 import re
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class OnnxRuntime:
     post_training_scheme: ClassVar[Scheme] = Scheme(signed="asymmetric")  # any zero point is as fast as 128
     encoding: ClassVar[Encoding] = Encoding(signed="uint8", nonnegative="uint8", bias="int32", outputs=True)
     highest_opset: ClassVar[int] = 21
+    artifact_suffix: ClassVar[str] = ".onnx"
     float_causes: ClassVar[Tuple[FloatCause, ...]] = (
         FloatCause(("HardSwish",), "HardSwish", NO_KERNEL, ELSEWHERE),
         FloatCause(("HardSigmoid", "Mul"), "HardSwish (as HardSigmoid and Mul)", NO_KERNEL, ELSEWHERE),
@@ -289,7 +291,7 @@ def _import_runtime() -> ModuleType:
     except ImportError as error:
         raise DeviceError(
             f"onnxruntime: expected the package on the device; got {error}; "
-            "run: pip install 'edgeproof[onnxruntime]' (on a device of its own: pip install onnxruntime)"
+            f"install it there: {sys.executable} -m pip install onnxruntime"
         ) from error
     module: ModuleType = onnxruntime
     return module

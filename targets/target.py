@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Literal, Mapping, Optional, Protocol, Tuple
+from typing import Callable, Dict, List, Literal, Mapping, Optional, Protocol, Tuple, runtime_checkable
 
 import numpy as np
 
@@ -109,6 +109,11 @@ class Target(Protocol):
         ...
 
     @property
+    def artifact_suffix(self) -> str:
+        """How the name of what `compile` writes ends."""
+        ...
+
+    @property
     def float_types(self) -> Tuple[FloatType, ...]:
         """The float types that it computes in on some processor; `find_float_types` tells of the one at hand."""
         ...
@@ -152,4 +157,13 @@ class Target(Protocol):
 
     def inspect(self, artifact: Path, options: RunOptions) -> List[Layer]:
         """List the executed graph in execution order."""
+        ...
+
+
+@runtime_checkable
+class NamesProcessor(Protocol):
+    """A target whose artifacts depend on more of a device than its CPU and the runtime's version."""
+
+    def read_processor(self) -> Dict[str, str]:
+        """Return what they depend on, by name. Raises DeviceError where it does not answer."""
         ...

@@ -7,6 +7,7 @@ from pipeline.fusion.file_graph import FileGraph
 from targets.fusion import FloatCause
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+CHOSEN = "none is needed: it was chosen so"
 TAKES_CONSTANTS = ("Add", "Mul", "Sub", "Div", "Concat", "Max", "Min", "Pow")
 
 
@@ -38,11 +39,16 @@ def explain_inside(
         nodes: the island's nodes in it, as far as they are known.
         operators: its ONNX operators; of the executed ones where no node is known.
         causes: what the target declares.
-        plan: what a plan of mixed precision keeps in float.
+        plan: what a plan of mixed precision keeps off the static grid.
     """
     planned = [name for name in nodes if is_covered(name, plan)]
-    if planned:
-        return Explanation(_listed(planned), "kept in float by the plan", "none is needed: it was chosen so")
+    kept = [name for name in planned if graph.dynamic_product(name) is None]
+    if kept:
+        return Explanation(_listed(kept), "kept in float by the plan", CHOSEN)
+    products = [product for name in nodes if (product := graph.dynamic_product(name)) is not None]
+    if products and len(products) == len(nodes):  # its scales and its bias, where the runtime does not fuse them
+        reason = "computes with dynamic activations" + (", by the plan" if planned else "")
+        return Explanation(_listed(list(dict.fromkeys(products))), reason, CHOSEN)
     declared = _declared(graph, nodes, operators, causes)
     if declared:
         return Explanation(

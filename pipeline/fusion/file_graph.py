@@ -78,6 +78,16 @@ class FileGraph:
         readers = [reader for tensor in self.nodes[name].output for reader in self.readers.get(tensor, [])]
         return bool(readers) and all(self.operator(reader) == QUANTIZE for reader in readers)
 
+    def dynamic_product(self, name: str) -> str | None:
+        """Return the product with ranges found at run time that a node is a part of, or None: its scales, its bias."""
+        products = (product for product in self.dynamic_products if name == product or name.startswith(f"{product}/"))
+        return next(products, None)
+
+    @cached_property
+    def dynamic_products(self) -> tuple[str, ...]:
+        """Return the products on codes whose ranges are found at run time."""
+        return tuple(name for name, node in self.nodes.items() if node.op_type == "MatMulInteger")
+
     def between(self, starts: Iterable[str], ends: Iterable[str]) -> set[str]:
         """Return the nodes on any path from `starts` to `ends`, without those."""
         starts, ends = set(starts), set(ends)

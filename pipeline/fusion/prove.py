@@ -11,10 +11,24 @@ import onnx
 from pipeline.artifacts import Conversion, FloatIsland, FusionProof
 from pipeline.fusion.causes import explain_end, explain_inside
 from pipeline.fusion.file_graph import FileGraph, read_graph
+from pipeline.fusion.slow_spots import find_slow_spots
 from targets.target import Layer, Target
 
 FLOATS = ("fp64", "fp32", "bf16", "fp16")
-MOVES = ("Transpose", "Reshape", "Reorder", "Flatten", "Squeeze", "Unsqueeze", "Slice", "StridedSlice", "Split", "Cast")
+MOVES = (
+    "Transpose",
+    "Reshape",
+    "Reorder",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "StridedSlice",
+    "Split",
+    "Cast",
+    "Shuffle",
+    "Reformat",
+)
 """Executed operators that compute nothing: codes that only pass through them make no int8 operator's neighbourhood."""
 INPUT, WEIGHT, OUTPUT = "the input", "a weight", "the output"
 
@@ -28,7 +42,7 @@ def prove_fusion(
         layers: what the target's `inspect` listed, in the order of execution.
         model: the ONNX file that was compiled; its weights are not read.
         target: whose layers they are; declares the causes.
-        plan: names that a plan of mixed precision keeps in float.
+        plan: names that a plan of mixed precision keeps off the static grid.
     """
     executed = _Executed(
         {layer.name: layer for layer in layers}, read_graph(onnx.load(model, load_external_data=False))
@@ -37,7 +51,8 @@ def prove_fusion(
     islands = [_explain(executed, island, target, plan) for island in executed.islands if is_quantized]
     known = [island for island in islands if island.is_inside or island.nodes]
     ashore = {name for island in executed.islands for name in executed.shores(island)}
-    strays = [_conversion(executed, name) for name in executed.conversions if name not in ashore]
+    strays = list(filter(None, (_conversion(executed, name) for name in executed.conversions if name not in ashore)))
+    operators = {name: list(map(executed.file.operator, nodes)) for name, nodes in executed.nodes.items()}
     int8 = [layer.name for layer in layers if executed.is_int8(layer.name)]
     floats = [layer.name for layer in layers if executed.is_float(layer.name)]
     return FusionProof(
@@ -49,9 +64,10 @@ def prove_fusion(
         int8_time_share=executed.time_share(int8),
         float_time_share=executed.time_share(floats),
         conversion_time_share=executed.time_share(executed.conversions),
-        strays=tuple(sorted(filter(None, strays), key=lambda stray: -(stray.time_share or 0.0))),
+        strays=tuple(sorted(strays, key=lambda stray: -(stray.time_share or 0.0))),
         islands=tuple(sorted(known, key=lambda island: (not island.is_inside, -(island.time_share or 0.0)))),
         has_edges=any(layer.reads for layer in layers),
+        slow_spots=find_slow_spots(layers, operators, islands, strays) if is_quantized else (),
     )
 
 
@@ -119,7 +135,8 @@ class _Executed:
         ends = [near for name in names for near in self.readers[name] if near not in names]
         behind = {node for near in ends for node in self.nodes[near]}
         elsewhere = {node for name, nodes in self.nodes.items() if name not in names for node in nodes}
-        return self.file.between(before - inside, behind - inside) - elsewhere
+        found = self.file.between(before - inside, behind - inside) - elsewhere
+        return {node for node in found if self.file.dynamic_product(node) not in elsewhere}
 
     def is_int8(self, name: str) -> bool:
         return self.layers[name].precision == "int8" and name not in self.conversions

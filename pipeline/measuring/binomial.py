@@ -1,30 +1,31 @@
 """Exact tails of the binomial distribution: what every bound and every verdict of this package rests on.
 
-Rule: standard library only, and each tail is computed directly, so that a small one keeps its digits.
+Rule: standard library only, and each tail is computed directly, so that a small one keeps its digits. Counts may be
+fractions: of samples that depend on each other, fewer count (Korn and Graubard, Survey Methodology 24, 1998, 193-201).
 """
 
 import math
 
 
-def at_most(successes: int, trials: int, chance: float) -> float:
+def at_most(successes: float, trials: float, chance: float) -> float:
     """Return P(X <= successes) for X ~ Binomial(trials, chance)."""
     if successes < 0:
         return 0.0
     if successes >= trials:
         return 1.0
-    return _incomplete_beta(1 - chance, chance, trials - successes, successes + 1)
+    return incomplete_beta(1 - chance, chance, trials - successes, successes + 1)
 
 
-def at_least(successes: int, trials: int, chance: float) -> float:
+def at_least(successes: float, trials: float, chance: float) -> float:
     """Return P(X >= successes) for X ~ Binomial(trials, chance)."""
     if successes <= 0:
         return 1.0
     if successes > trials:
         return 0.0
-    return _incomplete_beta(chance, 1 - chance, successes, trials - successes + 1)
+    return incomplete_beta(chance, 1 - chance, successes, trials - successes + 1)
 
 
-def _incomplete_beta(x: float, y: float, a: float, b: float) -> float:
+def incomplete_beta(x: float, y: float, a: float, b: float) -> float:
     """Return the regularized incomplete beta function I_x(a, b), with y = 1 - x given for its digits.
 
     A binomial tail is one (DLMF 8.17.5). The continued fraction 8.17.22 converges fast for

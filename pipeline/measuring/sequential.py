@@ -13,9 +13,8 @@ bound at any look with probability <= sum of alpha_k = alpha * sum(1/k - 1/(k + 
 many looks are taken or when one stops. This is error spending (Lan and DeMets, Biometrika 70, 1983) with
 the sequence of Darling and Robbins (PNAS 57, 1967); looks at doubled sizes lose little by it.
 
-Assumed: samples are independent and identically distributed, and the size of a look does not depend on
-the samples in it. Latencies of one machine can be autocorrelated; these tests do not correct for that,
-which is why the lag-1 autocorrelation is reported beside each verdict.
+Assumed: the size of a look does not depend on the samples in it, and the samples are independent, or the counts
+are those of so many independent samples as they are worth (pipeline/measuring/dependence.py).
 """
 
 import numpy as np
@@ -24,12 +23,21 @@ from pipeline.measuring import binomial
 from pipeline.measuring.quantiles import exact_share
 from pipeline.measuring.verdict import Verdict
 
+ALPHA = 0.05
 
-def decide(num_samples: int, num_above: int, percentile: float, look: int, alpha: float = 0.05) -> Verdict:
+
+def level_of(look: int, alpha: float = ALPHA) -> float:
+    """Return what of `alpha` look number `look`, from 1, may spend."""
+    if look < 1:
+        raise ValueError(f"level_of: expected a look from 1 on; got {look}")
+    return alpha / (look * (look + 1))
+
+
+def decide(num_samples: float, num_above: float, percentile: float, look: int, alpha: float = ALPHA) -> Verdict:
     """Decide from all samples so far whether the percentile is at most the limit.
 
     Args:
-        num_samples: Samples taken until this look.
+        num_samples: Independent samples taken until this look, or what the samples are worth.
         num_above: How many of them are greater than the limit.
         percentile: Which percentile is limited, 0 < percentile < 100.
         look: Number of this look, from 1.
@@ -37,10 +45,8 @@ def decide(num_samples: int, num_above: int, percentile: float, look: int, alpha
     """
     if not 0 <= num_above <= num_samples:
         raise ValueError(f"decide: expected 0 <= num_above <= num_samples; got {num_above} of {num_samples}")
-    if look < 1:
-        raise ValueError(f"decide: expected a look from 1 on; got {look}")
     allowed_share = float(1 - exact_share(percentile))
-    alpha_k = alpha / (look * (look + 1))
+    alpha_k = level_of(look, alpha)
     if binomial.at_most(num_above, num_samples, allowed_share) <= alpha_k:
         return Verdict.PASS
     if binomial.at_least(num_above, num_samples, allowed_share) <= alpha_k:
@@ -51,16 +57,3 @@ def decide(num_samples: int, num_above: int, percentile: float, look: int, alpha
 def count_above(samples_ns: np.ndarray, limit_ms: float) -> int:
     """Return how many samples are greater than the limit; a sample that equals it, as written, is not."""
     return int((samples_ns / 1e6 > limit_ms).sum())
-
-
-def lag1_autocorrelation(samples: np.ndarray, block_sizes: tuple[int, ...]) -> float | None:
-    """Return the correlation of each sample with the next of its block, or None where nothing varies.
-
-    Deviations are from each block's own mean, so that a difference between processes does not count.
-    """
-    blocks = np.split(samples.astype(np.float64), np.cumsum(block_sizes)[:-1])
-    deviations = [block - block.mean() for block in blocks if block.size]
-    variance = sum(float(block @ block) for block in deviations)
-    if variance == 0.0:
-        return None
-    return sum(float(block[:-1] @ block[1:]) for block in deviations) / variance

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-Unit = Literal["ms", "bytes", "fraction", "fraction_lost", "logit"]
+Unit = Literal["ms", "bytes", "fraction", "fraction_lost", "logit", "mJ"]
 """What a figure is in; `fraction_lost` is a difference of two fractions, positive where something was lost."""
 
 

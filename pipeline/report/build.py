@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from pydantic import JsonValue, TypeAdapter
@@ -20,7 +20,9 @@ from pipeline.artifacts import (
 )
 from pipeline.budget import LatencyBudget
 from pipeline.measuring import quantiles
-from pipeline.measuring.sequential import lag1_autocorrelation
+from pipeline.measuring.assess import assess
+from pipeline.measuring.dependence import lag1_autocorrelation
+from pipeline.measuring.validity import find_flags
 from pipeline.measuring.verdict import Check, combine
 from pipeline.report.report import (
     AccuracyFigures,
@@ -28,20 +30,24 @@ from pipeline.report.report import (
     BisectionFigures,
     DivergenceFigures,
     ExecutedFigures,
+    FlagFigures,
     FusionFigures,
     HopFigures,
     IslandFigures,
     LatencyFigures,
+    LayerTimeFigures,
     LoadFigures,
     MemoryFigures,
     OperatorFigures,
     ParityFigures,
     PrecisionFigures,
     Report,
+    SlowSpotFigures,
     StageFigures,
     StrayFigures,
     samples_file,
 )
+from pipeline.report.sensor_figures import TRACE_FILE, energy_figures, sensor_figures
 from targets.target import Layer
 
 _CONTEXT: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
@@ -127,6 +133,8 @@ def build_report(
         latency=_latency(latency, latency_budget) if latency else None,
         memory=MemoryFigures(peak_bytes=latency.peak_bytes, baseline_bytes=latency.baseline_bytes) if latency else None,
         load=_load(latency) if latency else None,
+        energy=energy_figures(latency) if latency else None,
+        sensors=sensor_figures(latency.traces, TRACE_FILE) if latency else None,
         executed=executed_figures(compiled.layers),
         fusion=fusion_figures(evidence.fusion) if evidence.fusion else None,
         search=evidence.search,
@@ -151,6 +159,18 @@ def executed_figures(layers: Sequence[Layer]) -> ExecutedFigures:
             OperatorFigures(op_type=op_type, precision=precision, count=len(same), time_ms=_time_ms(same))
             for op_type, precision in kinds
             for same in [[layer for layer in layers if (layer.op_type, layer.precision) == (op_type, precision)]]
+        ),
+        layers=tuple(
+            LayerTimeFigures(
+                name=layer.name,
+                op_type=layer.op_type,
+                precision=layer.precision,
+                time_ms=layer.time_ms,
+                time_share=layer.time_ms / time_ms if time_ms and layer.time_ms is not None else None,
+                nodes=layer.sources,
+                is_conversion=layer.is_conversion,
+            )
+            for layer in layers
         ),
     )
 
@@ -178,6 +198,7 @@ def fusion_figures(proof: FusionProof) -> FusionFigures:
         ),
         islands=_islands(proof.islands),
         has_edges=proof.has_edges,
+        slow_spots=tuple(SlowSpotFigures.model_validate(asdict(spot)) for spot in proof.slow_spots),
     )
 
 
@@ -262,6 +283,7 @@ def _hop(hop: Hop) -> HopFigures:
 
 def _latency(latency: LatencyProfile, budget: LatencyBudget | None) -> LatencyFigures:
     samples_ms = latency.samples_ns / 1e6
+    tail = assess(latency.blocks_ns, 99, look=latency.looks)
     return LatencyFigures(
         scope=latency.scope,
         threads=latency.threads,
@@ -269,7 +291,7 @@ def _latency(latency: LatencyProfile, budget: LatencyBudget | None) -> LatencyFi
         p50_ms=quantiles.percentile_of(samples_ms, 50),
         p90_ms=quantiles.percentile_of(samples_ms, 90),
         p99_ms=quantiles.percentile_of(samples_ms, 99),
-        p99_ci_ms=quantiles.interval(samples_ms, 99),
+        p99_ci_ms=tail.interval_ms,
         budget_ms=budget.max_ms if budget else None,
         budget_percentile=budget.percentile if budget else None,
         protocol=latency.protocol,
@@ -279,7 +301,19 @@ def _latency(latency: LatencyProfile, budget: LatencyBudget | None) -> LatencyFi
         lag1_autocorrelation=lag1_autocorrelation(latency.samples_ns, latency.block_sizes),
         measured_at=latency.measured_at,
         samples=samples_file(latency.samples_ns),
+        mode=latency.mode,
+        looks=latency.looks,
+        effective_samples=tail.effective_samples,
+        drift=tail.drift.share if tail.drift else None,
+        inferences_per_s=latency.inferences_per_s,
+        flags=flag_figures(latency),
     )
+
+
+def flag_figures(latency: LatencyProfile) -> tuple[FlagFigures, ...]:
+    """Copy what is to be doubted of a profile."""
+    flags = find_flags(latency.blocks_ns, latency.traces, latency.context)
+    return tuple(FlagFigures(name=f.name, evidence=f.evidence, advice=f.advice, forbids=f.forbids) for f in flags)
 
 
 def _load(latency: LatencyProfile) -> LoadFigures:

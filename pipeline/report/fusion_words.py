@@ -2,9 +2,19 @@
 
 from collections.abc import Sequence
 
-from pipeline.report.report import BisectionFigures, DivergenceFigures, FusionFigures, IslandFigures, ParityFigures
+from pipeline.report.report import (
+    BisectionFigures,
+    DivergenceFigures,
+    FusionFigures,
+    IslandFigures,
+    ParityFigures,
+    SlowSpotFigures,
+)
+from pipeline.report.wording import figure
 
 MOST_NAMES = 3
+LEAST_SHARE = 0.02
+"""Of the time, below which a terminal does not tell of what a runtime lays out anew; the report does."""
 
 
 def fusion_lines(fusion: FusionFigures, most_islands: int) -> list[str]:
@@ -14,7 +24,9 @@ def fusion_lines(fusion: FusionFigures, most_islands: int) -> list[str]:
     inside = [island for island in fusion.islands if island.is_inside or not fusion.int8_operators]
     lines = [f"fusion: {summary_words(fusion)}", *(island_words(each, fusion) for each in inside[:most_islands])]
     rest = sum(each.count for each in inside[most_islands:])
-    return [*lines, f"{rest} more float island{'s' if rest > 1 else ''}: see the report"] if rest else lines
+    lines += [f"{rest} more float island{'s' if rest > 1 else ''}: see the report"] if rest else []
+    others = [spot for spot in fusion.slow_spots if spot.kind in ("reformat", "not fused") and _is_worth_it(spot)]
+    return [*lines, *map(slow_spot_words, others[:MOST_NAMES])]
 
 
 def summary_words(fusion: FusionFigures) -> str:
@@ -63,6 +75,13 @@ def bisection_words(found: BisectionFigures) -> str:
     return words if is_same else f"{words}; the largest is {_divergence(found.largest)}"
 
 
+def slow_spot_words(spot: SlowSpotFigures) -> str:
+    """Return what costs time beside int8 arithmetic, how much, and what to move, as one sentence."""
+    cost = "" if spot.time_ms is None else f", {figure(spot.time_ms, 'ms')}"
+    share = "" if spot.time_share is None else f" ({_share(spot.time_share)} of the time)"
+    return f"{spot.kind}: {spot.subject}{cost}{share}; {spot.remedy}"
+
+
 def name_words(names: Sequence[str]) -> str:
     """Return names in a table's cell, the first few."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
@@ -73,6 +92,10 @@ def _divergence(found: DivergenceFigures) -> str:
     if found.lsb is None:
         return f"{found.tensor} (not finite)"
     return f"{found.tensor} ({found.lsb:.3g} LSB; budget {found.budget_lsb:.3g})"
+
+
+def _is_worth_it(spot: SlowSpotFigures) -> bool:
+    return spot.time_share is not None and spot.time_share >= LEAST_SHARE
 
 
 def _share(share: float) -> str:

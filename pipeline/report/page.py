@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from pipeline.measuring.verdict import Verdict
-from pipeline.report import fusion_words, pareto, plots, search_words, wording
+from pipeline.report import fusion_words, pareto, plots, search_words, sensor_words, wording
 from pipeline.report.report import PrecisionFigures, Report
 
 
@@ -23,6 +23,7 @@ def report_html(report: Report, samples_ns: np.ndarray | None) -> str:
         context=flat(report.context),
         words=wording,
         fusion_words=fusion_words,
+        sensor_words=sensor_words,
         search_words=search_words,
     )
 

@@ -6,28 +6,18 @@ Machines read report.json by docs/report.schema.json; a field may be added, none
 import io
 import json
 from hashlib import sha256
+from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from pipeline.measuring.verdict import Check, Verdict
+from pipeline.report.part import ReportPart
+from pipeline.report.sensor_figures import EnergyFigures, SensorFigures
 
-SAMPLES_FILE = "latency_samples_ns.npy"
-
-
-class ReportPart(BaseModel):
-    """A table of the report: frozen, and nothing in it that is not declared."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        allow_inf_nan=False,
-    )
+SAMPLES_FILE = "latency_samples_ns.npz"
 
 
 class ArtifactFigures(ReportPart):
@@ -92,11 +82,21 @@ class ParityFigures(ReportPart):
 
 
 class SamplesFile(ReportPart):
-    """The raw samples: int64 nanoseconds in the order taken, as NumPy's .npy."""
+    """The raw samples: int64 nanoseconds in the order taken, as NumPy's compressed .npz, under `samples_ns`."""
 
     path: str
     """Relative to the report's folder."""
     sha256: str
+
+
+class FlagFigures(ReportPart):
+    """A doubt about the measurement."""
+
+    name: str
+    evidence: str
+    advice: str
+    forbids: tuple[Verdict, ...]
+    """Words that it forbids of the latency; empty where it is accounted for."""
 
 
 class LatencyFigures(ReportPart):
@@ -109,7 +109,8 @@ class LatencyFigures(ReportPart):
     p90_ms: float
     p99_ms: float
     p99_ci_ms: tuple[float, float] | None
-    """Two-sided 95 % interval, free of any distribution; null below 368 samples."""
+    """It holds the p99 with 95 %, free of any distribution, the dependence of samples and repeated looks accounted for;
+    null where too little is known."""
     budget_ms: float | None
     budget_percentile: float | None
     protocol: str
@@ -119,9 +120,21 @@ class LatencyFigures(ReportPart):
     """Of all processes together."""
     seconds: float
     lag1_autocorrelation: float | None
-    """Information: the verdict assumes independent samples. Null where nothing varies."""
+    """Information: `effective_samples` accounts for it. Null where nothing varies."""
     measured_at: str
     samples: SamplesFile
+    mode: str = "burst"
+    """Of the protocol."""
+    looks: int = 1
+    """How often the budget was looked at."""
+    effective_samples: float | None = None
+    """How many independent samples they are worth for the p99."""
+    drift: float | None = None
+    """Change while it was sampled that is no chance: 0.1 is slower by 10 %. Null where there is none."""
+    inferences_per_s: float | None = None
+    """Of all streams together, in the mode throughput."""
+    flags: tuple[FlagFigures, ...] = ()
+    """What is to be doubted of the measurement, and what to do."""
 
 
 class MemoryFigures(ReportPart):
@@ -149,6 +162,21 @@ class OperatorFigures(ReportPart):
     """Of one inference in all of them; null where the runtime does not count it."""
 
 
+class LayerTimeFigures(ReportPart):
+    """One executed operator, in the order of execution: the same table for every runtime."""
+
+    name: str
+    op_type: str
+    """In the runtime's words."""
+    precision: str
+    time_ms: float | None
+    """Of one inference; null where the runtime does not count it."""
+    time_share: float | None
+    nodes: tuple[str, ...]
+    """What it computes, as names in the ONNX file, where the runtime tells."""
+    is_conversion: bool
+
+
 class ExecutedFigures(ReportPart):
     """What really runs, after the runtime's own fusions."""
 
@@ -159,6 +187,19 @@ class ExecutedFigures(ReportPart):
     int8_time_share: float | None
     """Share of the counted time; null where the runtime does not count it."""
     operators: tuple[OperatorFigures, ...]
+    layers: tuple[LayerTimeFigures, ...] = ()
+
+
+class SlowSpotFigures(ReportPart):
+    """What costs time beside int8 arithmetic, and what to move."""
+
+    kind: str
+    """float island, Q/DQ, reformat, or not fused."""
+    subject: str
+    remedy: str
+    count: int
+    time_ms: float | None
+    time_share: float | None
 
 
 class StrayFigures(ReportPart):
@@ -208,6 +249,8 @@ class FusionFigures(ReportPart):
     islands: tuple[IslandFigures, ...]
     has_edges: bool
     """Whether the runtime tells what reads what; else nothing is known of strays and islands."""
+    slow_spots: tuple[SlowSpotFigures, ...] = ()
+    """The most expensive first; none where nothing is int8."""
 
 
 class TriedFigures(ReportPart):
@@ -321,6 +364,10 @@ class Report(ReportPart):
     latency: LatencyFigures | None
     memory: MemoryFigures | None
     load: LoadFigures | None
+    energy: EnergyFigures | None = None
+    """Null where nothing was profiled."""
+    sensors: SensorFigures | None = None
+    """Null where nothing was profiled."""
     executed: ExecutedFigures
     fusion: FusionFigures | None = None
     """Null where nothing is known of what runs."""
@@ -351,10 +398,20 @@ def report_schema_json() -> str:
 
 
 def samples_bytes(samples_ns: np.ndarray) -> bytes:
-    """Return the samples as the bytes of a .npy file, which their digest is taken of."""
+    """Return the samples as the bytes of a compressed .npz file, which their digest is taken of."""
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(samples_ns, dtype=np.int64), allow_pickle=False)
+    np.savez_compressed(buffer, samples_ns=np.ascontiguousarray(samples_ns, dtype=np.int64))
     return buffer.getvalue()
+
+
+def read_samples(path: Path) -> np.ndarray:
+    """Return the samples of `samples_bytes`; raises OSError or ValueError where they are not there."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            samples_ns: np.ndarray = archive["samples_ns"]
+    except (AttributeError, KeyError, BadZipFile) as error:
+        raise ValueError(f"{path}: expected an .npz file with samples_ns") from error
+    return samples_ns
 
 
 def samples_file(samples_ns: np.ndarray) -> SamplesFile:

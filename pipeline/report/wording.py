@@ -17,6 +17,7 @@ CHECK_NAMES = {
     "size": "size",
     "memory": "memory",
     "load": "load",
+    "energy": "energy",
 }
 
 
@@ -86,6 +87,8 @@ def figure(value: float, unit: Unit) -> str:
     """Return a value with its unit, in as many digits as people compare."""
     if unit == "ms":
         return f"{_significant(value)} ms"
+    if unit == "mJ":
+        return f"{_significant(value)} mJ"
     if unit == "bytes":
         return byte_words(value)
     if unit == "fraction":

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.artifacts import Accuracy, LatencyProfile, Parity
-from pipeline.budget import AccuracyBudget, Budget, LatencyBudget, LoadBudget, MemoryBudget, ParityBudget
+from pipeline.budget import AccuracyBudget, Budget, EnergyBudget, LatencyBudget, LoadBudget, MemoryBudget, ParityBudget
 from pipeline.measuring import quantiles
+from pipeline.measuring.assess import Assessment, assess
+from pipeline.measuring.energy import Unavailable, energy_per_inference
 from pipeline.measuring.proportions import paired_drop, paired_interval, wilson_interval
-from pipeline.measuring.sequential import count_above, decide
+from pipeline.measuring.validity import Flag, find_flags
 from pipeline.measuring.verdict import Check, Limit, Verdict, check, judged, undecided
+
+UNDISTURBED = 0.1
+"""Of the samples, the fastest, which others that use the processor did not slow."""
 
 _ORDER = (
     "latency",
@@ -21,6 +26,7 @@ _ORDER = (
     "size",
     "memory",
     "load",
+    "energy",
 )
 
 
@@ -42,7 +48,7 @@ def check_budget(
 
 
 def first_answer(budget: Budget, *, latency: LatencyProfile | None, size_bytes: int) -> tuple[Check, ...]:
-    """Judge what hardly depends on trained weights: latency, size, memory and load.
+    """Judge what hardly depends on trained weights: latency, size, memory, load and energy.
 
     An answer before training. Fusion can depend on trained ranges, so these are judged again after it.
     """
@@ -51,6 +57,7 @@ def first_answer(budget: Budget, *, latency: LatencyProfile | None, size_bytes: 
         *((_check_size(budget.size.max_bytes, size_bytes),) if budget.size else ()),
         *((_check_memory(budget.memory, latency),) if budget.memory else ()),
         *((_check_load(budget.load, latency),) if budget.load else ()),
+        *((_check_energy(budget.energy, latency),) if budget.energy else ()),
     )
 
 
@@ -60,14 +67,35 @@ def _check_latency(budget: LatencyBudget, latency: LatencyProfile | None) -> Che
         return undecided(limit, "the model was not profiled")
     if latency.scope != budget.scope:
         return undecided(limit, f"the budget is for scope {budget.scope}; the profile has scope {latency.scope}")
-    samples_ms = latency.samples_ns / 1e6
-    num_above, look = count_above(latency.samples_ns, budget.max_ms), len(latency.block_sizes)
-    verdict = decide(samples_ms.size, num_above, budget.percentile, look)
-    note = f"p{budget.percentile:g} of {samples_ms.size:,} samples; {num_above:,} above the limit; look {look}"
-    if verdict is Verdict.UNDECIDED:
-        note += "; not decided in time: allow more seconds, or measure on a quieter device"
-    measured = quantiles.percentile_of(samples_ms, budget.percentile)
-    return check(limit, measured, verdict, note, interval=quantiles.interval(samples_ms, budget.percentile))
+    found = assess(latency.blocks_ns, budget.percentile, limit_ms=budget.max_ms, look=latency.looks)
+    assert found.verdict is not None
+    flags = find_flags(latency.blocks_ns, latency.traces, latency.context)
+    is_slow_anyway = float(np.quantile(latency.samples_ns, UNDISTURBED)) / 1e6 > budget.max_ms
+    against = [flag for flag in flags if flag.forbids_word(found.verdict, is_slow_anyway=is_slow_anyway)]
+    verdict = Verdict.UNDECIDED if against else found.verdict
+    note = f"{_how(latency, budget, found)}{_why(verdict, found, against)}"
+    return check(limit, found.measured_ns / 1e6, verdict, note, interval=found.interval_ms)
+
+
+def _how(latency: LatencyProfile, budget: LatencyBudget, found: Assessment) -> str:
+    size, processes = latency.samples_ns.size, len(latency.block_sizes)
+    return (
+        f"p{budget.percentile:g} of {size:,} samples from {processes} process{'es' if processes > 1 else ''}, worth "
+        f"{found.effective_samples:,.0f} independent ones; {found.num_above:,} above the limit; look {latency.looks}"
+    )
+
+
+def _why(verdict: Verdict, found: Assessment, against: list[Flag]) -> str:
+    """Return why a verdict is open, and what to do; nothing where it is not."""
+    if verdict is not Verdict.UNDECIDED:
+        return ""
+    if against:
+        return "".join(f"; {flag.name.replace('_', ' ')}: {flag.evidence}: {flag.advice}" for flag in against)
+    if found.drift:
+        change = f"{100 * abs(found.drift.share):.1f} % {'slower' if found.drift.share > 0 else 'faster'}"
+        return f'; it drifts: {change} ({found.drift.what}): fix the clocks, or use profile.mode = "sustained"'
+    margin = f" (a margin of {100 * (found.margin - 1):.0f} % was asked for)" if found.margin else ""
+    return f"; not decided in time{margin}: raise max_seconds, or measure on a quieter device"
 
 
 def _check_accuracy(budget: AccuracyBudget, accuracy: Accuracy | None) -> Iterator[Check]:
@@ -142,3 +170,21 @@ def _check_load(budget: LoadBudget, latency: LatencyProfile | None) -> Check:
     load_ms = np.array(latency.load_ms)
     note = f"median of {load_ms.size} fresh process{'es' if load_ms.size > 1 else ''}"
     return judged(limit, quantiles.percentile_of(load_ms, 50), note, interval=quantiles.interval(load_ms, 50))
+
+
+def _check_energy(budget: EnergyBudget, latency: LatencyProfile | None) -> Check:
+    limit = Limit("energy", budget.max_mj, "mJ")
+    if latency is None:
+        return undecided(limit, "the model was not profiled")
+    energy = energy_per_inference(latency.energy)
+    if isinstance(energy, Unavailable):
+        return undecided(limit, f"no power was read: {energy.reason}")
+    more = 0.0 if budget.above == "idle" else energy.total_mj - energy.above_idle_mj
+    measured = energy.above_idle_mj + more
+    of = "above the device at rest" if budget.above == "idle" else "with the device at rest"
+    note = f"{of}; {energy.num_inferences:,} inferences, {energy.source}: {', '.join(energy.rails)}"
+    if energy.interval_mj is None:
+        return check(limit, measured, Verdict.UNDECIDED, f"{note}; too few readings: raise profile.energy_seconds")
+    low, high = energy.interval_mj[0] + more, energy.interval_mj[1] + more
+    verdict = Verdict.PASS if high <= budget.max_mj else Verdict.FAIL if low > budget.max_mj else Verdict.UNDECIDED
+    return check(limit, measured, verdict, note, interval=(low, high))

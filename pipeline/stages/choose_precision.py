@@ -26,7 +26,7 @@ from targets.target import Target
 
 logger = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 USUAL_STEPS = 6
 """Plain precisions, two ways to mix them, two judgements and the end; a repair takes more."""
 TOOLCHAIN = ("onnx", "onnx-ir", "numpy")

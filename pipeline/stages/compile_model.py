@@ -21,7 +21,7 @@ def compile_model(
         DeviceError: the device, its runtime or the job failed.
         ModelRefused: the runtime refuses the model; quotes its reason.
     """
-    path = out_dir / f"model{model.path.suffix}"
+    path = out_dir / f"model{target.artifact_suffix}"
     compiled = site.device.compile_model(target, model.path, path, options)
     return CompiledModel(
         path=path,

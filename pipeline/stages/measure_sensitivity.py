@@ -17,6 +17,7 @@ from calibration.scheme import Scheme
 from pipeline.artifacts import LayerSensitivity, OnnxFile, Ranges, Sensitivity
 from pipeline.export.operators import absorbed_input, constant
 from pipeline.export.place_onnx import quantizable_layers
+from pipeline.export.source import with_shapes
 from pipeline.fusion.file_graph import read_graph
 from pipeline.precision.plan import Plan
 from pipeline.precision.search import sensitivity
@@ -39,6 +40,7 @@ def measure_sensitivity(
     *,
     threads: int,
     scheme: Scheme | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
     on_progress: OnProgress = say_nothing,
 ) -> Sensitivity:
     """Estimate the error of each layer alone in int8, and read its time from the executed float and int8 models.
@@ -52,6 +54,7 @@ def measure_sensitivity(
         exam: samples, of which the first are used, with labels or without.
         threads: of one inference.
         scheme: the grid; None: the one that the target's students are trained on.
+        shapes: of inputs whose dimensions the model leaves open, for which times are counted.
         on_progress: hears of each layer.
 
     Raises:
@@ -64,7 +67,8 @@ def measure_sensitivity(
         folder = Path(name)
         workbench = OnnxWorkbench(prepared, ranges, target, site.device, threads, exam, folder, scheme=scheme)
         found = sensitivity(workbench, layers, layers, on_step=lambda done: on_progress(done, len(layers)))
-        float_ms, int8_ms = (_times(workbench, plan, layers, graph) for plan in (Plan("fp32"), Plan("int8")))
+        owners = _owners(graph, layers)
+        float_ms, int8_ms = (_times(workbench, plan, owners, shapes or {}) for plan in (Plan("fp32"), Plan("int8")))
     kinds = {str(node.name): node.op_type for node in graph}
     weights = _weight_bytes(graph)
     total = math.fsum(weights.values()) or 1.0
@@ -83,11 +87,17 @@ def measure_sensitivity(
     return Sensitivity(tuple(rows), workbench.num_estimated, exam.labels is not None)
 
 
-def _times(workbench: OnnxWorkbench, plan: Plan, layers: Sequence[str], graph: ir.Graph) -> dict[str, float]:
+def _times(
+    workbench: OnnxWorkbench, plan: Plan, owners: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, float]:
     model = workbench.build(plan)
+    if shapes:  # a runtime that lists what it executes would take open dimensions as 1
+        fixed = workbench.folder / f"fixed_{plan.precision}.onnx"
+        onnx.save(with_shapes(onnx.load(str(model)), shapes), fixed)
+        model = fixed
     artifact = workbench.folder / f"executed_{plan.precision}{model.suffix}"
     compiled = workbench.device.compile_model(workbench.target, model, artifact, workbench.options(plan))
-    return times_of(compiled.layers, onnx.load(str(model), load_external_data=False), _owners(graph, layers))
+    return times_of(compiled.layers, onnx.load(str(model), load_external_data=False), owners)
 
 
 def times_of(executed: Sequence[Layer], model: onnx.ModelProto, owners: Mapping[str, str]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from pipeline.tasks import AnyTask
 from pipeline.training.evaluate import evaluate_logits
 from pipeline.training.quantized_model import load_any
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 TOOLCHAIN = ("torch", "numpy")
 
 

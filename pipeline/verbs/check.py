@@ -96,15 +96,8 @@ def _lines(acceptance: Acceptance) -> Iterator[str]:
     for sizes in acceptance.assumed:
         yield f"assumed {sizes}: the model leaves sizes open; --shape tells others"
     for each in acceptance.objections:
-        yield f"{JUDGES[each.judge] if each.is_fatal else 'warning'}: {_place(each)}{each.reason}"
+        yield f"{JUDGES[each.judge] if each.is_fatal else 'warning'}: {each.place()}{each.reason}"
         if each.remedy:
             yield f"  what to do: {each.remedy}"
         if each.said:
             yield f"  it said: {each.said}"
-
-
-def _place(objection: Objection) -> str:
-    if not objection.op_type:
-        return ""
-    others = f" and {objection.num_nodes - 1} more" if objection.num_nodes > 1 else ""
-    return f"node {objection.node!r} ({objection.op_type}){others}: "

@@ -9,6 +9,7 @@ from rich.text import Text
 from pipeline import chain
 from pipeline.errors import UsageError
 from pipeline.follow import require_one_process
+from pipeline.inventory import load_inventory
 from pipeline.measuring.verdict import Verdict
 from pipeline.recipe import Deployment, Recipe, load_recipe
 from pipeline.schema import nearest
@@ -23,6 +24,8 @@ class Selection:
     target: str | None
     overrides: tuple[str, ...]
     build: Path
+    devices: Path | None = None
+    """The inventory's file, where one was named."""
 
 
 def run_deploy(
@@ -36,6 +39,7 @@ def run_deploy(
         recipe,
         deployment,
         build=selection.build,
+        devices=load_inventory(selection.devices),
         train_anyway=train_anyway,
         accept_undecided=accept_undecided,
         loggers=loggers,
@@ -52,7 +56,7 @@ def run_deploy(
 def run_plan(selection: Selection, *, as_json: bool) -> int:
     """Print what a deploy would do, stage by stage."""
     recipe, deployment = _load(selection)
-    stages = chain.plan(recipe, deployment, build=selection.build)
+    stages = chain.plan(recipe, deployment, build=selection.build, devices=load_inventory(selection.devices))
     if as_json:
         write_json([asdict(stage) for stage in stages])
         return 0

@@ -12,6 +12,7 @@ from pipeline.measuring.verdict import Verdict
 from pipeline.report.fusion_words import bisection_lines, fusion_lines
 from pipeline.report.report import Report
 from pipeline.report.search_words import search_lines
+from pipeline.report.sensor_words import energy_words
 from pipeline.report.table import show_checks
 
 MOST_ISLANDS = 2
@@ -39,6 +40,7 @@ def show_outcome(console: Console, report: Report, folder: Path) -> None:
     console.print(Text(_headline(report)), soft_wrap=True)
     show_checks(console, report.checks, report.verdict)
     lines = fusion_lines(report.fusion, MOST_ISLANDS) if report.fusion else []
+    lines += [energy_words(report.energy)] if report.energy else []
     searched = search_lines(report.search) if report.search else []
     for line in (*searched, *bisection_lines(report.parity), *lines):
         console.print(Text(line), soft_wrap=True)

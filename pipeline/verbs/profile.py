@@ -18,11 +18,15 @@ from pipeline.budget import Budget, LatencyBudget, Protocol
 from pipeline.errors import DataError, UsageError
 from pipeline.explain import explain
 from pipeline.fusion.prove import prove_fusion
+from pipeline.inventory import load_inventory
 from pipeline.measuring import quantiles
+from pipeline.measuring.assess import assess
 from pipeline.measuring.verdict import Check, combine
-from pipeline.report.build import executed_figures, fusion_figures
+from pipeline.report.build import executed_figures, flag_figures, fusion_figures
 from pipeline.report.fusion_words import fusion_lines
 from pipeline.report.report import ExecutedFigures, FusionFigures
+from pipeline.report.sensor_figures import energy_figures, sensor_figures
+from pipeline.report.sensor_words import energy_words, sensor_lines
 from pipeline.report.table import show_checks
 from pipeline.report.wording import byte_words, figure
 from pipeline.schema import nearest, schema_of
@@ -52,6 +56,8 @@ class LatencyRequest:
     max_ms: float | None = None
     percentile: float = 99.0
     max_seconds: float = 30.0
+    device: str = "local"
+    devices: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,12 @@ def run_profile(request: LatencyRequest, *, as_json: bool) -> int:
     shapes = dict(parse_shape(text) for text in request.shapes)
     options = RunOptions(threads=request.threads, precision=_choose_precision(request.precision))
     console = console_for_people(as_json=as_json)
+
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
     with tempfile.TemporaryDirectory(prefix="edgeproof-") as work:
-        device = open_device("local", Path(work) / "jobs")
+        device = open_device(request.device, Path(work) / "jobs", load_inventory(request.devices), say)
         artifact = Path(work) / request.model.name
         compiled = device.compile_model(target, request.model, artifact, options)
         with console.status(f"profiling {request.model.name}, at most {protocol.max_seconds:g} s"):
@@ -153,9 +163,10 @@ def _read_limits(request: LatencyRequest) -> tuple[LatencyBudget | None, Protoco
 
 def _show(console: Console, request: LatencyRequest, measured: Measured) -> None:
     latency, compiled = measured.latency, measured.compiled
+    place = "this machine" if request.device == "local" else f"device {request.device}"
     console.print(
         Text(
-            f"{request.model} on {request.runtime} {compiled.runtime_version}, this machine, "
+            f"{request.model} on {request.runtime} {compiled.runtime_version}, {place}, "
             f"{request.threads} thread(s), floats pinned to {request.precision}"
         ),
         soft_wrap=True,
@@ -167,10 +178,15 @@ def _show(console: Console, request: LatencyRequest, measured: Measured) -> None
     console.print(table)
     above = byte_words(latency.peak_bytes - latency.baseline_bytes)
     console.print(Text(f"memory: {byte_words(latency.peak_bytes)} at the peak, {above} above the runtime alone"))
+    for line in (energy_words(energy_figures(latency)), *sensor_lines(sensor_figures(latency.traces, None))):
+        console.print(Text(line), soft_wrap=True)
+    for flag in flag_figures(latency):
+        console.print(Text(f"{flag.name.replace('_', ' ')}: {flag.evidence}; {flag.advice}"), soft_wrap=True)
     console.print(Text(_executed(executed_figures(compiled.layers))), soft_wrap=True)
     for line in fusion_lines(measured.fusion, MOST_ISLANDS):
         console.print(Text(line), soft_wrap=True)
-    said = "; ".join(f"{name} {value}" for name, value in _flat(latency.context))
+    first = {name: said for name, said in latency.context.items() if name != "last_process"}  # the report has both
+    said = "; ".join(f"{name} {value}" for name, value in _flat(first))
     console.print(Text(f"context: {said}", style="dim"), soft_wrap=True)
     if measured.checks:
         show_checks(console, measured.checks, combine(check.verdict for check in measured.checks))
@@ -178,8 +194,8 @@ def _show(console: Console, request: LatencyRequest, measured: Measured) -> None
 
 def _figures(latency: LatencyProfile) -> list[tuple[str, str]]:
     samples_ms = latency.samples_ns / 1e6
-    interval = quantiles.interval(samples_ms, 99)
-    shown = f"{interval[0]:.3g} to {interval[1]:.3g} ms" if interval else "needs 368 samples"
+    interval = assess(latency.blocks_ns, 99, look=latency.looks).interval_ms
+    shown = f"{interval[0]:.3g} to {interval[1]:.3g} ms" if interval else "unknown"
     return [
         *((f"p{p}", figure(quantiles.percentile_of(samples_ms, p), "ms")) for p in (50, 90, 99)),
         ("95 % of the p99", shown),
@@ -212,20 +228,25 @@ def _as_json(request: LatencyRequest, measured: Measured) -> JsonValue:
         {
             "model": str(request.model),
             "runtime": request.runtime,
+            "device": request.device,
             "runtime_version": measured.compiled.runtime_version,
             "precision": request.precision,
             "scope": latency.scope,
             "threads": latency.threads,
             "num_samples": samples_ms.size,
             **{f"p{p}_ms": quantiles.percentile_of(samples_ms, p) for p in (50, 90, 99)},
-            "p99_ci_ms": _listed(quantiles.interval(samples_ms, 99)),
+            "p99_ci_ms": _listed(assess(latency.blocks_ns, 99, look=latency.looks).interval_ms),
             "load_ms": list(latency.load_ms),
             "memory": {"peak_bytes": latency.peak_bytes, "baseline_bytes": latency.baseline_bytes},
+            "energy": energy_figures(latency).model_dump(mode="json"),
+            "sensors": sensor_figures(latency.traces, None).model_dump(mode="json"),
             "executed": executed_figures(measured.compiled.layers).model_dump(mode="json"),
             "fusion": measured.fusion.model_dump(mode="json"),
             "checks": [asdict(check) | {"interval": _listed(check.interval)} for check in measured.checks],
             "verdict": combine(check.verdict for check in measured.checks).value if measured.checks else None,
             "protocol": latency.protocol,
+            "flags": [flag.model_dump(mode="json") for flag in flag_figures(latency)],
+            "inferences_per_s": latency.inferences_per_s,
             "context": latency.context,
             "measured_at": latency.measured_at,
         }

@@ -1,4 +1,4 @@
-"""`edgeproof quantize`: any float ONNX file in int8 for a runtime, by the user's samples, judged on this machine."""
+"""`edgeproof quantize`: any float ONNX file in int8 for a runtime, by the user's samples, judged on a device."""
 
 import math
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from pipeline.export.operators import is_kept
 from pipeline.export.place_onnx import quantizable_layers
 from pipeline.export.source import Source, inputs_of, read_source
 from pipeline.export.tapped import find_evaluator, run_tapped
+from pipeline.inventory import load_inventory
 from pipeline.measuring.verdict import Verdict
 from pipeline.post_training import (
     Measuring,
@@ -48,6 +49,8 @@ from targets.runner.feeds import resolve_shape
 from targets.target import RunOptions, TensorSpec
 
 METHODS = {method.kind: method for method in get_args(AnyRange)}
+AUTO = "auto"
+"""The method that is found to suit the model."""
 PRECISIONS = ("int8", "auto")
 MAX_DROP, MAX_ERROR_DB = 0.02, -20.0
 """What `auto` may lose unless told otherwise: samples with another largest output, or where none is a class, error."""
@@ -63,7 +66,7 @@ class QuantizeRequest:
     model: Path
     data: Path
     runtime: str
-    method: str = "mean_squared_error"
+    method: str = AUTO
     samples: int = 128
     seed: int = 0
     mean: str | None = None
@@ -82,6 +85,8 @@ class QuantizeRequest:
     sensitivity: bool = False
     accept_slower: bool = False
     out: Path | None = None
+    device: str = "local"
+    devices: Path | None = None
     build: Path = Path("build")
 
 
@@ -92,7 +97,7 @@ def run_quantize(request: QuantizeRequest, *, as_json: bool) -> int:
     """
     require_model(request.model)
     target = choose_runtime(request.runtime)
-    _choose("--method", request.method, tuple(METHODS))
+    _choose("--method", request.method, (AUTO, *METHODS))
     _choose("--precision", request.precision, PRECISIONS)
     _require_fitting(request)
     out = _out(request)
@@ -102,7 +107,7 @@ def run_quantize(request: QuantizeRequest, *, as_json: bool) -> int:
     source = read_source(request.model)
     inputs = _resolve(inputs_of(source.load()), request.shapes)
     chosen = choose_feeds(request.data, inputs, choice)
-    device = open_device("local", run.work)
+    device = open_device(request.device, run.work, load_inventory(request.devices), run.say)
     options = RunOptions(threads=request.threads)
     site = Site(device, device.probe(target))
     place = Place(target, site, options, _shapes(inputs, chosen.calibration))
@@ -125,9 +130,8 @@ def _quantize(
     request: QuantizeRequest, source: Source, chosen: Chosen, place: Place, run: Run, *, out: Path
 ) -> Quantized:
     """Write the int8 file as soon as it is there, then measure."""
-    calibrated = calibrate_file(
-        source, chosen.calibration, METHODS[request.method](), place.target.post_training_scheme, run
-    )
+    method = None if request.method == AUTO else METHODS[request.method]()
+    calibrated = calibrate_file(source, chosen.calibration, method, place.target, run)
     out.parent.mkdir(parents=True, exist_ok=True)
     plan, choice = Plan("int8", _require_layers(calibrated.prepared, request.float_layers)), None
     if request.precision == "auto":
@@ -144,7 +148,7 @@ def _quantize(
     sensitivity = layer_sensitivity(calibrated, place, chosen.held_out, run) if request.sensitivity else None
     earned = comparison.speedup if plan != Plan("fp32") else None
     if choice is not None and plan != Plan("fp32") and comparison.speedup.verdict is Verdict.FAIL:
-        out.write_bytes(calibrated.prepared.path.read_bytes())
+        out.write_bytes(write_plan(calibrated, place.target, Plan("fp32"), run).path.read_bytes())
         plan = Plan("fp32")
     return Quantized(
         model=request.model,
@@ -152,7 +156,7 @@ def _quantize(
         runtime=request.runtime,
         runtime_version=place.site.facts.identity["runtime_version"],
         threads=request.threads,
-        method=request.method,
+        method=calibrated.choice.method if calibrated.choice else request.method,
         calibrated=calibrated,
         chosen=chosen,
         plan=plan,
@@ -160,6 +164,7 @@ def _quantize(
         sensitivity=sensitivity,
         warnings=(*chosen.warnings, *_input_warnings(source, chosen), *calibrated.ranges.cautions),
         comparison=comparison,
+        device=request.device,
     )
 
 

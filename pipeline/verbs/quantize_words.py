@@ -12,7 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.artifacts import FusionProof, ObservedTensor, OutputParity, Sensitivity
+from pipeline.artifacts import (
+    CalibrationChoice,
+    FusionProof,
+    ObservedTensor,
+    OutputParity,
+    Sensitivity,
+    TriedCalibration,
+)
 from pipeline.export.bisect import LEAST_SNR_DB, NoisyTensor
 from pipeline.measuring import quantiles
 from pipeline.measuring.ratio import Speedup
@@ -57,6 +64,7 @@ class Quantized:
     """Where it was asked for."""
     warnings: tuple[str, ...]
     comparison: Comparison
+    device: str = "local"
 
     @property
     def folded_out(self) -> Path:
@@ -82,11 +90,14 @@ class Quantized:
 
 def show(console: Console, found: Quantized) -> None:
     """Print everything that people need to judge the int8 model."""
+    place = "this machine" if found.device == "local" else f"device {found.device}"
     _say(
         console,
-        f"{found.model} on {found.runtime} {found.runtime_version}, this machine, {found.threads} thread(s): "
+        f"{found.model} on {found.runtime} {found.runtime_version}, {place}, {found.threads} thread(s): "
         f"{found.label}, ranges by {found.method} from {found.calibrated.ranges.num_samples} samples",
     )
+    for line in calibration_lines(found.calibrated.choice):
+        _say(console, line)
     for warning in found.warnings:
         _say(console, f"warning: {warning}", "yellow")
     console.print(_latency_table(found))
@@ -104,6 +115,25 @@ def show(console: Console, found: Quantized) -> None:
 
 
 _STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.UNDECIDED: "bold yellow"}
+
+
+def calibration_lines(choice: CalibrationChoice | None) -> tuple[str, ...]:
+    """Say which calibration was chosen, on what, and what the others gave."""
+    if choice is None:
+        return ()
+    if not choice.tried:
+        return (f"calibration: {_way_words(choice)}: too few samples to try others; take 20 or more",)
+    others = [tried for tried in choice.tried if _way_words(tried) != _way_words(choice)]
+    return (
+        f"calibration: {_way_words(choice)}: the best of {len(choice.tried)} ways on {choice.num_judged} samples that "
+        f"ranges do not come from, SNR of the worst output {_db(choice.snr_db)}",
+        *(f"  {_db(tried.snr_db)}: {_way_words(tried)}" for tried in others),
+    )
+
+
+def _way_words(way: CalibrationChoice | TriedCalibration) -> str:
+    equalized = ", channels equalised" if way.is_equalized else ""
+    return f"{way.method}{equalized}{', biases corrected' if way.is_corrected else ''}"
 
 
 def speed_words(comparison: Comparison) -> str:
@@ -284,10 +314,12 @@ def as_json_value(found: Quantized) -> JsonValue:
             "out": str(found.out),
             "folded_out": str(found.folded_out) if comparison.folding_pays else None,
             "runtime": found.runtime,
+            "device": found.device,
             "runtime_version": found.runtime_version,
             "threads": found.threads,
             "method": found.method,
             "calibration_samples": found.calibrated.ranges.num_samples,
+            "calibration": _calibration_as_json(found.calibrated.choice),
             "held_out_samples": len(found.chosen.held_out) if found.chosen.are_apart else 0,
             "precision": found.plan.precision,
             "float_layers": sorted(found.plan.float_layers),
@@ -305,6 +337,13 @@ def as_json_value(found: Quantized) -> JsonValue:
             "tensors": [asdict(tensor) for tensor in worst_first(found.calibrated.ranges.tensors)],
         }
     )
+
+
+def _calibration_as_json(choice: CalibrationChoice | None) -> object:
+    if choice is None:
+        return None
+    facts = {name: value for name, value in asdict(choice).items() if name != "ranges"}
+    return _listed(facts)
 
 
 def _form_as_json(form: Form) -> dict[str, object]:

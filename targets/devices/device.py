@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -17,12 +17,18 @@ import numpy as np
 from targets import TARGETS, AnyTarget
 from targets.devices.bundle import build_runner, name_runner
 from targets.devices.facts import DeviceFacts, read_facts, read_layers, read_specs
+from targets.devices.inventory import LOCAL_ALONE, THIS_MACHINE, DeviceEntry, Inventory
 from targets.devices.local import Local
+from targets.devices.openssh import OpenSsh
 from targets.devices.outcome import Result, read_outcome
 from targets.devices.packing import pack_model
+from targets.devices.results import Compiled, Entrant, ProfileBlock, Turns
+from targets.devices.ssh import Ssh
+from targets.devices.survey import Survey, describe_over, find_mismatches
 from targets.devices.transport import Transport
 from targets.errors import DeviceError
 from targets.processing import Processing
+from targets.runner.energy import load_energy
 from targets.runner.job import (
     ARTIFACT_FILE,
     JOB_FILE,
@@ -30,17 +36,18 @@ from targets.runner.job import (
     PROGRESS,
     RESULT_FILE,
     Action,
+    Installation,
     Job,
     ProfileRequest,
     name_array,
     name_entrant,
 )
-from targets.target import Arrays, Layer, RunOptions, Target, TensorSpec
+from targets.runner.machine import describe
+from targets.runner.sensors import load_trace
+from targets.target import Arrays, RunOptions, Target
 
 __all__ = ["Compiled", "Device", "DeviceFacts", "Entrant", "ProfileBlock", "ProfileRequest", "Turns", "open_device"]
 
-DEVICES = ("local",)
-"""Names of the devices that are known without an inventory."""
 SECONDS_A_SAMPLE = 2.0
 """What an inference may take at most, on average, before a job over many samples counts as hanging."""
 
@@ -49,54 +56,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """What compiling found out; the artifact itself is where the caller wanted it."""
-
-    runtime_version: str
-    layers: Tuple[Layer, ...]
-    """In execution order; empty where `facts.context["layers"]` says why they are unavailable."""
-    facts: DeviceFacts
-
-
-@dataclass(frozen=True)
-class ProfileBlock:
-    """Raw samples of one fresh process."""
-
-    samples_ns: np.ndarray
-    """int64, in the order taken."""
-    warmup_runs: int
-    load_ms: float
-    """From the artifact's file to a session that can infer; the runtime is imported before."""
-    peak_bytes: int
-    """Largest resident memory of the process."""
-    baseline_bytes: int
-    """The same with the runtime imported and no model loaded."""
-    inputs: Tuple[TensorSpec, ...]
-    outputs: Tuple[TensorSpec, ...]
-    context: Dict[str, object]
-    """What the device said of itself; `before` and `after` hold the sensors."""
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One of several artifacts whose latencies are compared."""
-
-    artifact: Path
-    options: RunOptions
-
-
-@dataclass(frozen=True)
-class Turns:
-    """What one of them gave."""
-
-    samples_ns: Tuple[np.ndarray, ...]
-    """int64, of each round; none where it was refused."""
-    refusal: Optional[str] = None
-    """Why the runtime does not run it."""
-
-
-@dataclass(frozen=True)
-class _Task:
+class Task:
     """A job, and the files that go with it."""
 
     action: Action
@@ -112,8 +72,9 @@ class _Task:
     request: ProfileRequest = field(default_factory=ProfileRequest)
     entrants: Tuple[RunOptions, ...] = ()
     rounds: int = 1
+    release: Optional[Installation] = None
 
-    def describe(self, nonce: str) -> Job:
+    def describe(self, nonce: str, sensor_root: str = "/") -> Job:
         limit_s = self.timeout_s + 10  # the host ends a job first, and knows why
         return Job(
             nonce=nonce,
@@ -126,6 +87,8 @@ class _Task:
             request=self.request,
             entrants=self.entrants,
             rounds=self.rounds,
+            release=self.release,
+            sensor_root=sensor_root,
         )
 
 
@@ -142,26 +105,46 @@ class Device:
     """Returns a transport for one job."""
     job_timeout_s: float = 600.0
     """What a job may take, beside what its samples may take."""
+    releases: str = "~/.edgeproof/releases"
+    """Folder on the device that releases are installed in."""
+    sensor_root: str = "/"
+    """Where the device's /sys and /proc are, for its sensors alone; another folder holds files that stand for them."""
+    entry: DeviceEntry = THIS_MACHINE
+    """What the inventory says of it."""
+    survey: Survey = describe
+    """Returns what the device is and has, which of these modules its Python finds among it."""
 
     def probe(self, target: Target) -> DeviceFacts:
-        """Return what the device says of itself; raises DeviceError where the target's runtime is missing."""
-        task = _Task("probe", _narrow(target), RunOptions(), self.job_timeout_s, f"device {self.name!r}")
-        return read_facts(self._perform(task)[0])
+        """Return what the device says of itself.
+
+        Raises:
+            DeviceError: the target's runtime is missing, or the device is not what the inventory expects.
+        """
+        task = Task("probe", narrow(target), RunOptions(), self.job_timeout_s, f"device {self.name!r}")
+        facts = read_facts(self.perform(task)[0])
+        problems = self.find_problems({**self.survey([]), **facts.identity}) if self.entry.is_particular else ()
+        if problems:
+            raise DeviceError("\n".join(f"device {self.name!r}: {problem}" for problem in problems))
+        return replace(facts, context=self._in_context(facts.context))
+
+    def find_problems(self, facts: Mapping[str, object]) -> Tuple[str, ...]:
+        """Return what of the inventory's expectations these facts do not meet."""
+        return tuple(find_mismatches(self.entry, facts))
 
     def compile_model(self, target: Target, model: Path, artifact: Path, options: RunOptions) -> Compiled:
         """Compile an ONNX file on the device into `artifact`, one file, and list what it executes there."""
         with tempfile.TemporaryDirectory(prefix="pack-") as folder:
             packed = pack_model(model, Path(folder) / MODEL_FILE)
-            task = _Task(
+            task = Task(
                 "compile",
-                _narrow(target),
+                narrow(target),
                 options,
                 self.job_timeout_s,
                 str(model),
                 push={MODEL_FILE: packed},
                 pull={ARTIFACT_FILE: artifact},
             )
-            result, _ = self._perform(task)
+            result, _ = self.perform(task)
         facts = read_facts(result)
         return Compiled(facts.identity["runtime_version"], read_layers(result), facts)
 
@@ -181,9 +164,9 @@ class Device:
         the device preprocesses them.
         """
         num_samples = max((len(array) for array in feeds.values() if array.ndim), default=0)
-        task = _Task(
+        task = Task(
             "infer",
-            _narrow(target),
+            narrow(target),
             options,
             self.job_timeout_s + SECONDS_A_SAMPLE * num_samples,
             str(artifact),
@@ -191,23 +174,23 @@ class Device:
             feeds=feeds,
             processing=processing,
         )
-        result, arrays = self._perform(task, on_progress)
+        result, arrays = self.perform(task, on_progress)
         names = result["outputs"]
         assert isinstance(names, list)
         return dict(zip(names, arrays))
 
     def profile(self, target: Target, artifact: Path, options: RunOptions, request: ProfileRequest) -> ProfileBlock:
         """Return the raw latency samples of one fresh process."""
-        task = _Task(
+        task = Task(
             "profile",
-            _narrow(target),
+            narrow(target),
             options,
-            self.job_timeout_s + 2 * request.max_seconds,
+            self.job_timeout_s + 2 * (request.max_seconds + request.energy_seconds) + _cooling_s(request),
             str(artifact),
             push={ARTIFACT_FILE: artifact},
             request=request,
         )
-        result, arrays = self._perform(task)
+        result, arrays = self.perform(task)
         context = result["context"]
         assert isinstance(context, dict)
         return ProfileBlock(
@@ -218,7 +201,11 @@ class Device:
             baseline_bytes=int(str(result["baseline_bytes"])),
             inputs=read_specs(result["inputs"]),
             outputs=read_specs(result["outputs"]),
-            context=context,
+            context=self._in_context(context),
+            trace=load_trace(result.get("trace")),
+            energy=load_energy(result.get("energy")),
+            waited_s=float(str(result["waited_s"])),
+            inferences_per_s=_read_rate(result["inferences_per_s"]),
         )
 
     def compare(
@@ -228,9 +215,9 @@ class Device:
 
         `request.max_seconds` is shared by all of them.
         """
-        task = _Task(
+        task = Task(
             "compare",
-            _narrow(target),
+            narrow(target),
             entrants[0].options,
             self.job_timeout_s + 2 * request.max_seconds,
             ", ".join(entrant.artifact.name for entrant in entrants),
@@ -239,21 +226,25 @@ class Device:
             entrants=tuple(entrant.options for entrant in entrants),
             rounds=rounds,
         )
-        result, arrays = self._perform(task)
+        result, arrays = self.perform(task)
         sizes, refusals = result["rounds"], result["refusals"]
         assert isinstance(sizes, list)
         assert isinstance(refusals, list)
         taken = [tuple(np.split(array, np.cumsum(size)[:-1])) if size else () for array, size in zip(arrays, sizes)]
         return [Turns(samples_ns, refusal) for samples_ns, refusal in zip(taken, refusals)]
 
-    def _perform(self, task: _Task, on_progress: Optional[Progress] = None) -> Tuple[Result, List[np.ndarray]]:
-        """Push, run and pull one job; return its result and its arrays."""
-        job = task.describe(secrets.token_hex(16))
+    def _in_context(self, context: Mapping[str, object]) -> Dict[str, object]:
+        return {**context, "emulated": "the inventory says so"} if self.entry.emulated else dict(context)
+
+    def perform(self, task: Task, on_progress: Optional[Progress] = None) -> Tuple[Result, List[np.ndarray]]:
+        """Push, run and pull one job; return its result and its arrays. Raises as all methods."""
+        job = task.describe(secrets.token_hex(16), self.sensor_root)
         with tempfile.TemporaryDirectory(prefix="push-") as name, self.connect() as transport:
             folder = Path(name)
+            runner = name_runner(build_runner())
             for remote_name, path in {**_stage(task, job, folder), **task.push}.items():
-                transport.push(path, remote_name)
-            arguments = [name_runner(build_runner()), JOB_FILE]
+                transport.push(path, remote_name, is_kept=remote_name == runner or remote_name in task.push)
+            arguments = [runner, JOB_FILE]
             completed = transport.run(arguments, task.timeout_s, partial(_report_progress, on_progress))
             has_result = transport.pull(RESULT_FILE, folder / RESULT_FILE)
             text = (folder / RESULT_FILE).read_text(encoding="utf-8") if has_result else ""
@@ -263,17 +254,33 @@ class Device:
             return result, [_pull_array(transport, name, folder) for name in _list_arrays(result)]
 
 
-def open_device(name: str, work: Path) -> Device:
-    """Return the device of that name; its jobs keep their files under `work`, and remove them."""
-    if name == "local":
-        return Device("local", partial(Local, work))
-    raise DeviceError(
-        f"device {name!r}: expected one of {', '.join(DEVICES)}; got {name!r}; "
-        f'set device = "local" in the deployment to run on this machine (this version reaches no other device)'
+def open_device(
+    name: str, work: Path, inventory: Inventory = LOCAL_ALONE, say: Callable[[str], None] = lambda line: None
+) -> Device:
+    """Return the device of that name; `say` hears whom it waits for, and of broken connections.
+
+    Jobs on this machine keep their files under `work`, and remove them. Raises DeviceError for an unknown name.
+    """
+    entry = inventory.find(name)
+    if entry.transport == "local":
+        connect: Callable[[], Transport] = partial(Local, work)
+        survey: Survey = describe
+        releases = str(work.parent / "releases")
+    else:
+        ssh = OpenSsh(name, entry)
+        connect, survey = partial(Ssh, ssh, say), partial(describe_over, ssh)
+        releases = f"{entry.work_folder}/releases"
+    return Device(
+        name,
+        connect,
+        releases=releases,
+        sensor_root=entry.sensor_root,
+        entry=entry,
+        survey=survey,
     )
 
 
-def _stage(task: _Task, job: Job, folder: Path) -> Dict[str, Path]:
+def _stage(task: Task, job: Job, folder: Path) -> Dict[str, Path]:
     """Write what is pushed besides the task's own files; return it by its name on the device."""
     runner = build_runner()
     try:
@@ -286,7 +293,8 @@ def _stage(task: _Task, job: Job, folder: Path) -> Dict[str, Path]:
     return {path.name: path for path in folder.iterdir()}
 
 
-def _narrow(target: Target) -> AnyTarget:
+def narrow(target: Target) -> AnyTarget:
+    """Return the target as the member of the union that it is: what a job can name."""
     assert isinstance(target, TARGETS), f"{target!r} is not in the union targets.AnyTarget"
     return target
 
@@ -295,6 +303,14 @@ def _report_progress(on_progress: Optional[Progress], line: str) -> None:
     words = line.split()
     if on_progress is not None and len(words) == 3 and words[0] == PROGRESS:
         on_progress(int(words[1]), int(words[2]))
+
+
+def _cooling_s(request: ProfileRequest) -> float:
+    return 0.0 if request.start_below_c is None else request.cool_down_seconds
+
+
+def _read_rate(value: object) -> Optional[float]:
+    return None if value is None else float(str(value))
 
 
 def _list_arrays(result: Result) -> List[str]:

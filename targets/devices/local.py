@@ -51,8 +51,8 @@ class Local:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def push(self, local: Path, remote_name: str) -> None:
-        """Copy a file into the job's folder."""
+    def push(self, local: Path, remote_name: str, *, is_kept: bool = False) -> None:
+        """Copy a file into the job's folder; copying again costs nothing, so nothing is kept."""
         try:
             shutil.copyfile(local, self._locate(remote_name))
         except OSError as error:

@@ -49,6 +49,14 @@ def _parse(text: str) -> Result:
 
 
 def _explain(completed: Completed) -> str:
+    if completed.failure is not None:
+        return completed.failure
+    if completed.returncode == -signal.SIGKILL and completed.oom_kills:
+        return (
+            "SIGKILL: the device's kernel ended it because memory ran out (it counted "
+            f"{completed.oom_kills}; the job had {completed.peak_bytes / 1e6:.0f} MB): try a smaller model or batch, "
+            "or free memory there"
+        )
     if completed.returncode < 0:
         number = signal.Signals(-completed.returncode)
         return f"{number.name} ({HINTS.get(number, 'killed from outside: run it again')})"

@@ -20,6 +20,12 @@ class Completed:
     output: Tuple[str, ...]
     """Its last lines, standard output and error together."""
     is_timed_out: bool = False
+    failure: Optional[str] = None
+    """Why there is no end to tell of: the device lost the process itself."""
+    oom_kills: int = 0
+    """Processes that the device's kernel ended meanwhile for want of memory, where it counts them."""
+    peak_bytes: int = 0
+    """The most memory that it had at once, where that is known."""
 
 
 class Transport(Protocol):
@@ -38,8 +44,8 @@ class Transport(Protocol):
         """Kill what still runs, and remove the folder."""
         ...
 
-    def push(self, local: Path, remote_name: str) -> None:
-        """Copy a file into the job's folder."""
+    def push(self, local: Path, remote_name: str, *, is_kept: bool = False) -> None:
+        """Copy a file into the job's folder; what is kept need not be sent again for the next job."""
         ...
 
     def run(

@@ -1,7 +1,7 @@
 """What a device says of itself: identity (what a result depends on) and sensors (what a measurement depends on).
 
 Rule: devices carry this file: Python 3.8, standard library only. A sensor that is missing is the string
-`unavailable: <reason>`, never zero. No host name leaves the device.
+`unavailable: <reason>`, never zero. No host name leaves the device. Sensors are looked for below a root.
 """
 
 from __future__ import annotations
@@ -9,10 +9,19 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, Union
+from typing import Callable, Dict, List, Tuple, Union
 
 import numpy as np
+
+from targets.runner.sensors import COUNTERS, Quantity
+from targets.runner.sensors_files import FINDERS, find_sensors, read_pressure, read_text
+from targets.runner.sensors_settings import read_settings
+from targets.runner.sensors_tegrastats import find_tegrastats
+
+STATUS = Path("/proc/self/status")
+NO_SETTINGS = "no governor, clock limit or power mode in /sys, as in most virtual machines"
 
 ISA_FEATURES = (
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
@@ -20,7 +29,15 @@ ISA_FEATURES = (
 )
 """Instruction sets that decide which kernels a runtime picks."""
 
-Sensor = Union[str, float, int, List[float], List[int]]
+LEVELS: Tuple[Tuple[str, Quantity], ...] = (
+    ("clocks_mhz", "clock"),
+    ("temperatures_c", "temperature"),
+    ("power_mw", "power"),
+    ("cooling_steps", "cooling"),
+)
+"""Quantities that a single reading tells something of, by their names in a context."""
+
+Sensor = Union[str, float, int, List[float], List[int], Dict[str, float], Dict[str, str]]
 
 
 def read_identity(runtime: str, runtime_version: str) -> Dict[str, str]:
@@ -46,14 +63,40 @@ def read_versions() -> Dict[str, object]:
     }
 
 
-def read_sensors() -> Dict[str, object]:
-    """Return the state that disturbs a measurement, now."""
-    return {
-        "governor": _sense(_read_governor),
-        "clocks_mhz": _sense(_read_clocks_mhz),
-        "load_average": _sense(lambda: list(os.getloadavg())),
-        "psi_cpu_some_avg10": _sense(_read_cpu_pressure),
+def read_sensors(root: Path = Path("/")) -> Dict[str, object]:
+    """Return the state that disturbs a measurement, now: what is set, and one reading of each level."""
+    sensors = find_sensors(root, [quantity for _, quantity in LEVELS])
+    said: Dict[str, object] = {"settings": read_settings(root) or f"unavailable: {NO_SETTINGS}"}
+    for name, quantity in LEVELS:
+        reads = {sensor.name: sensor.read for sensor in sensors.found if sensor.quantity == quantity}
+        reason = f"unavailable: {sensors.unavailable.get(quantity)}"
+        said[name] = _sense(partial(_read_all, reads)) if reads else reason
+    said["load_average"] = _sense(lambda: [float(word) for word in read_text(root / "proc/loadavg").split()[:3]])
+    said["psi_cpu_some_avg10"] = _sense(lambda: read_pressure(root)["avg10"])
+    return said
+
+
+def list_counters(root: Path = Path("/")) -> Dict[str, str]:
+    """Return the names of the sensors that count, by quantity, or why there are none; one reading tells nothing."""
+    sensors = find_sensors(root, [quantity for quantity in FINDERS if quantity in COUNTERS])
+    program = find_tegrastats(root)
+    names: Dict[str, str] = {
+        quantity: ", ".join(sensor.name for sensor in sensors.found if sensor.quantity == quantity)
+        for quantity in FINDERS
+        if quantity in COUNTERS
     }
+    listed = {quantity: text or f"unavailable: {sensors.unavailable[quantity]}" for quantity, text in names.items()}
+    return {**listed, "tegrastats": "unavailable: no such program" if program is None else str(program)}
+
+
+def read_swapped_bytes() -> Sensor:
+    """Return how much of this process is swapped out, which its peak of resident memory then lacks."""
+    return _sense(lambda: int(_read_field(STATUS, "VmSwap")) * 1024)
+
+
+def read_available_bytes() -> Sensor:
+    """Return how much memory the device can still give."""
+    return _sense(lambda: int(_read_field(Path("/proc/meminfo"), "MemAvailable")) * 1024)
 
 
 def read_peak_bytes() -> int:
@@ -62,10 +105,8 @@ def read_peak_bytes() -> int:
     From VmHWM, which starts anew with each program; `ru_maxrss` (elsewhere than on Linux) is inherited from the parent.
     """
     try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
+        return int(_read_field(STATUS, "VmHWM")) * 1024
+    except (OSError, ValueError):
         pass  # not Linux
     import resource
 
@@ -118,6 +159,10 @@ def _affinity() -> Sensor:
     return sorted(os.sched_getaffinity(0))
 
 
+def _read_all(reads: Dict[str, Callable[[], float]]) -> Dict[str, float]:
+    return {sensor: round(read(), 3) for sensor, read in reads.items()}
+
+
 def _sense(read: Callable[[], Sensor]) -> Sensor:
     try:
         return read()
@@ -125,20 +170,9 @@ def _sense(read: Callable[[], Sensor]) -> Sensor:
         return f"unavailable: {type(error).__name__}: {error}"
 
 
-def _read_governor() -> str:
-    return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
-
-
-def _read_clocks_mhz() -> Sensor:
-    files = sorted(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
-    if files:
-        return [int(file.read_text()) / 1000 for file in files]
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    clocks = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
-    return clocks or "unavailable: neither cpufreq nor /proc/cpuinfo tells"
-
-
-def _read_cpu_pressure() -> float:
-    line = Path("/proc/pressure/cpu").read_text().splitlines()[0]
-    fields = dict(field.split("=") for field in line.split()[1:])
-    return float(fields["avg10"])
+def _read_field(path: Path, name: str) -> str:
+    """Return the number in a line such as `VmHWM:  1024 kB`."""
+    for line in read_text(path).splitlines():
+        if line.startswith(f"{name}:"):
+            return line.split()[1]
+    raise ValueError(f"{path}: expected a line {name}; got none")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Dict, Literal, Mapping, Optional, Tuple
+from typing import Any, Dict, Literal, Mapping, Optional, Tuple
 
 from targets import TARGETS, AnyTarget
 from targets.processing import Processing
 from targets.target import RunOptions
 
-Action = Literal["probe", "compile", "inspect", "infer", "profile", "compare"]
+Action = Literal["probe", "compile", "inspect", "infer", "profile", "compare", "install", "rollback", "list_releases"]
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
@@ -38,6 +38,36 @@ class ProfileRequest:
     processing: Optional[Processing] = None
     seed: int = 0
     """Of the inputs' values."""
+    mode: Literal["burst", "sustained", "cold_start", "throughput"] = "burst"
+    """`cold_start`: one sample, from the start of the process to the end of its first inference; `throughput`: each
+    inference while `streams` infer at once; else one inference after the other, once they are steady."""
+    streams: int = 1
+    start_below_c: Optional[float] = None
+    """Wait until the device is cooler than so many degrees."""
+    cool_down_seconds: float = 0.0
+    """How long at most."""
+    energy_seconds: float = 0.0
+    """How long to rest, and then to infer, reading power, where the device has a sensor of it; 0: not at all."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A release, where it goes on the device, and what its model must answer there."""
+
+    root: str
+    """Folder of all releases on the device; `~` is the user's home."""
+    name: str = ""
+    """Of the release: one is current under each name."""
+    version: str = ""
+    """Folder of the release; for a `rollback` the one to go to, or empty: what the current one replaced."""
+    sha256: str = ""
+    """Of the archive."""
+    outputs: Tuple[str, ...] = ()
+    """Names of the outputs whose recorded values are in output_0.npy, output_1.npy, ..."""
+    tolerance: float = 0.0
+    """How far an answer may be from the recorded one, as a share of that output's largest."""
+    keep: int = 3
+    """Versions that stay installed, the current one included."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +89,10 @@ class Job:
     """How each artifact of a `compare` runs: artifact_0, artifact_1, ..."""
     rounds: int = 1
     """How often a `compare` times them all, one after the other."""
+    sensor_root: str = "/"
+    """Where the device's /sys and /proc are, for its sensors alone."""
+    release: Optional[Installation] = None
+    """What to `install`, `rollback` or list."""
 
     def to_json(self) -> str:
         """Return the job file's text."""
@@ -82,6 +116,8 @@ class Job:
             request=ProfileRequest(**request),
             entrants=tuple(RunOptions(**options) for options in data["entrants"]),
             rounds=data["rounds"],
+            sensor_root=data["sensor_root"],
+            release=_read_installation(data["release"]),
         )
 
 
@@ -99,6 +135,10 @@ def name_array(role: Literal["feed", "output", "samples"], index: int) -> str:
 def name_entrant(index: int) -> str:
     """Return the file of an artifact that is compared with others."""
     return f"{ARTIFACT_FILE}_{index}"
+
+
+def _read_installation(data: Optional[Dict[str, Any]]) -> Optional[Installation]:
+    return None if data is None else Installation(**{**data, "outputs": tuple(data["outputs"])})
 
 
 def _read_processing(data: Optional[Dict[str, object]]) -> Optional[Processing]:

@@ -10,17 +10,32 @@ import json
 import os
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
 from targets.errors import DeviceError, ModelRefused
-from targets.runner.facts import read_identity, read_peak_bytes, read_sensors, read_versions
+from targets.runner.caches import keep_caches
+from targets.runner.cooling import cool_down
+from targets.runner.energy import Scale, dump_energy
+from targets.runner.facts import (
+    list_counters,
+    read_available_bytes,
+    read_identity,
+    read_peak_bytes,
+    read_sensors,
+    read_swapped_bytes,
+    read_versions,
+)
 from targets.runner.inference import bind_for_scope, infer_samples
+from targets.runner.install import install, list_releases, rollback
 from targets.runner.job import ARTIFACT_FILE, MODEL_FILE, RESULT_FILE, Job, name_array, name_entrant
-from targets.runner.timing import sample_latency, warm_up
+from targets.runner.sensors import Trace, dump_trace
+from targets.runner.sensors_sampler import Watch
+from targets.runner.timing import WarmUp, read_age_ns, sample_latency, sample_streams, warm_up
+from targets.target import NamesProcessor, Session, Target
 
 Result = Dict[str, object]
 
@@ -32,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """Do the job whose file is the only argument; 0 wherever a result was written, a refusal included."""
     path = Path(arguments[0]).resolve()
     job = Job.from_json(path.read_text(encoding="utf-8"))
+    keep_caches(path.parent)
     if hasattr(signal, "SIGALRM"):
         signal.setitimer(signal.ITIMER_REAL, job.limit_s)  # unhandled: it ends the process, also within vendor code
     try:
@@ -50,9 +66,11 @@ def main(arguments: Sequence[str]) -> int:
 def probe(job: Job, folder: Path) -> Result:
     """Report the device's identity and context; raises DeviceError where the runtime is missing."""
     version = job.target.runtime_version()
-    context = {**read_versions(), **read_sensors()}
+    root = Path(job.sensor_root)
+    memory = {"available_bytes": read_available_bytes()}
+    context = {**read_versions(), **memory, **read_sensors(root), "counters": list_counters(root)}
     float_types = list(job.target.find_float_types())
-    return {"identity": read_identity(job.target.kind, version), "context": context, "float_types": float_types}
+    return {"identity": _identify(job.target, version), "context": context, "float_types": float_types}
 
 
 def compile_model(job: Job, folder: Path) -> Result:
@@ -90,28 +108,73 @@ def profile(job: Job, folder: Path) -> Result:
     """
     version = job.target.runtime_version()
     baseline_bytes = read_peak_bytes()
-    before = read_sensors()
+    request, root = job.request, Path(job.sensor_root)
+    begun = time.perf_counter()
+    cooling = cool_down(root, request.start_below_c, request.cool_down_seconds)
+    scale = Scale(root, request.energy_seconds)
+    scale.rest()
+    waited_s = time.perf_counter() - begun
     start = time.perf_counter_ns()
     session = job.target.open(folder / ARTIFACT_FILE, job.options)
     load_ms = (time.perf_counter_ns() - start) / 1e6
-    run = bind_for_scope(session, job.request)
-    warm = warm_up(run, job.request.max_seconds * WARM_UP_SHARE)
-    samples_ns = sample_latency(run, job.request.num_samples, job.request.max_seconds)
-    peak_bytes = read_peak_bytes()
-    np.save(folder / name_array("samples", 0), samples_ns)
-    identity: Dict[str, object] = dict(read_identity(job.target.kind, version))
-    settings = {"threads": job.options.threads, "precision": job.options.precision, "scope": job.request.scope}
-    sensors = {"before": before, "after": read_sensors()}
+    taken = _sample(job, folder, session)
+    peak_bytes, swapped_bytes = read_peak_bytes(), read_swapped_bytes()
+    begun = time.perf_counter()
+    energy = scale.weigh(taken.run)
+    waited_s += time.perf_counter() - begun
+    np.save(folder / name_array("samples", 0), taken.samples_ns)
+    identity: Dict[str, object] = dict(_identify(job.target, version))
+    settings = {"threads": job.options.threads, "precision": job.options.precision, "scope": request.scope}
+    sensors = {"before": taken.before, "after": read_sensors(root), "swapped_bytes": swapped_bytes, **cooling}
     return {
-        "warmup_runs": warm.runs,
+        "warmup_runs": taken.warm.runs,
         "load_ms": load_ms,
         "peak_bytes": peak_bytes,
         "baseline_bytes": baseline_bytes,
         "inputs": [asdict(spec) for spec in session.inputs],
         "outputs": [asdict(spec) for spec in session.outputs],
-        "context": {**identity, **read_versions(), **settings, "warmup_is_steady": warm.is_steady, **sensors},
+        "context": {**identity, **read_versions(), **settings, "warmup_is_steady": taken.warm.is_steady, **sensors},
+        "trace": dump_trace(taken.trace),
+        "energy": None if energy is None else dump_energy(energy),
+        "waited_s": waited_s,
+        "inferences_per_s": taken.inferences_per_s,
         "arrays": [name_array("samples", 0)],
     }
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """Samples, and what was seen beside them."""
+
+    samples_ns: np.ndarray
+    run: Callable[[], object]
+    warm: WarmUp
+    before: Dict[str, object]
+    trace: Trace
+    inferences_per_s: Optional[float] = None
+
+
+def _sample(job: Job, folder: Path, session: Session) -> _Taken:
+    request, root = job.request, Path(job.sensor_root)
+    run = bind_for_scope(session, request)
+    if request.mode == "cold_start":
+        run()
+        age_ns = read_age_ns()
+        if age_ns is None:
+            raise DeviceError("cold_start: expected /proc, which tells when a process began; got none; use burst")
+        samples_ns = np.array([age_ns], np.int64)
+        return _Taken(samples_ns, run, WarmUp(0, is_steady=True), read_sensors(root), Trace())
+    before, rate = read_sensors(root), None
+    others = [job.target.open(folder / ARTIFACT_FILE, job.options) for _ in range(request.streams - 1)]
+    runs = [run, *(bind_for_scope(other, request) for other in others)]
+    with Watch(root) as watch:
+        warm = warm_up(run, request.max_seconds * WARM_UP_SHARE)
+        watch.mark_start()
+        if request.mode == "throughput":
+            samples_ns, rate = sample_streams(runs, request.num_samples, request.max_seconds)
+        else:
+            samples_ns = sample_latency(run, request.num_samples, request.max_seconds)
+    return _Taken(samples_ns, run, warm, before, watch.trace, rate)
 
 
 def compare(job: Job, folder: Path) -> Result:
@@ -151,7 +214,15 @@ ACTIONS: Dict[str, Callable[[Job, Path], Result]] = {
     "infer": infer,
     "profile": profile,
     "compare": compare,
+    "install": install,
+    "rollback": rollback,
+    "list_releases": list_releases,
 }
+
+
+def _identify(target: Target, version: str) -> Dict[str, str]:
+    processor = target.read_processor() if isinstance(target, NamesProcessor) else {}
+    return {**read_identity(target.kind, version), **processor}
 
 
 def _write_result(folder: Path, result: Result) -> None:

@@ -6,10 +6,13 @@ Rule: devices carry this file: Python 3.8, standard library and NumPy only. Raw 
 from __future__ import annotations
 
 import gc
+import os
 import statistics
+import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Sequence
+from pathlib import Path
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -88,3 +91,57 @@ def sample_latency(
         if is_collecting:
             gc.enable()
     return samples_ns
+
+
+def sample_streams(
+    inferences: Sequence[Callable[[], object]], num_samples: int, max_seconds: float
+) -> Tuple[np.ndarray, float]:
+    """Return the nanoseconds of each inference while all streams infer at once, and how many ended in a second.
+
+    Each stream is a thread; runtimes give others the interpreter while they compute. The rate is of the time in which
+    all streams were at work.
+    """
+    share = -(-num_samples // len(inferences))
+    taken: List[List[int]] = [[] for _ in inferences]
+    ends: List[List[int]] = [[] for _ in inferences]
+    begin = threading.Barrier(len(inferences))
+    failures: List[BaseException] = []
+
+    def infer_on(index: int) -> None:
+        begin.wait()
+        deadline = time.perf_counter_ns() + int(max_seconds * 1e9)
+        try:
+            while len(taken[index]) < share:
+                start = time.perf_counter_ns()
+                inferences[index]()
+                end = time.perf_counter_ns()
+                taken[index].append(end - start)
+                ends[index].append(end)
+                if end >= deadline:
+                    break
+        except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits for this one
+            failures.append(error)
+
+    threads = [threading.Thread(target=infer_on, args=(index,), daemon=True) for index in range(len(inferences))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    first = max(stream[0] - samples[0] for stream, samples in zip(ends, taken))
+    last = min(stream[-1] for stream in ends)
+    ended = sum(first < end <= last for stream in ends for end in stream)
+    order = np.argsort(np.concatenate([np.array(stream, np.int64) for stream in ends]), kind="stable")
+    samples_ns = np.concatenate([np.array(samples, np.int64) for samples in taken])[order]
+    return samples_ns, ended / ((last - first) / 1e9) if last > first else 0.0
+
+
+def read_age_ns(root: Path = Path("/")) -> Optional[int]:
+    """Return the time since this process began, to the kernel's clock tick (10 ms); None elsewhere than on Linux."""
+    try:
+        fields = (root / "proc/self/stat").read_text().rpartition(")")[2].split()
+        began_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return int((time.clock_gettime(time.CLOCK_BOOTTIME) - began_s) * 1e9)
+    except (AttributeError, OSError, ValueError, IndexError):
+        return None

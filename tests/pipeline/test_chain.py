@@ -1,5 +1,7 @@
 """The whole chain on the working fake target: one short deploy that many claims look at."""
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pipeline.recipe import Recipe, load_recipe
 from pipeline.release.verify import verify_release
 from pipeline.report.report import Report, read_report
 from pipeline.run import open_run
+from targets.devices.inventory import LOCAL_ALONE
 from targets.errors import DeviceError
 
 RECIPE = """
@@ -46,7 +49,7 @@ calibration = { samples = 64 }
 name = "fake"
 target = { kind = "null" }
 budget = { latency = { max_ms = 1000.0, percentile = 50 }, parity = { min_agreement = 0.9 } }
-profile = { min_samples = 16 }
+profile = { min_samples = 256, processes = 1 }
 
 [[deployments]]
 name = "far"
@@ -101,6 +104,14 @@ def test_a_passed_deployment_leaves_a_release_that_verifies_and_its_report(first
     assert verify_release(bench.release()).ok
     assert read_report((bench.build / "tiny" / "fake" / "report.json").read_text()) == first
     assert "http" not in (bench.build / "tiny" / "fake" / "report.html").read_text()
+
+
+def test_a_release_is_installed_on_its_device_after_it_answered_there_as_measured(first: Report, bench: Bench) -> None:
+    installed = json.loads((bench.build / "tiny" / "fake" / "installed.json").read_text())
+    assert installed["smoke"]["is_equal"]
+    current = Path(installed["path"])
+    assert current == (bench.build / "releases" / "tiny-fake" / "current").absolute()
+    assert hashlib.sha256((current / "model.onnx").read_bytes()).hexdigest() == first.artifact.sha256
 
 
 def test_the_first_answer_comes_before_training(first: Report) -> None:
@@ -158,6 +169,7 @@ def auto(first: Report, bench: Bench) -> Report:
     return bench.deploy('deployments.fake.precision="auto"', "deployments.fake.budget.accuracy.max_drop_student=0.2")
 
 
+@pytest.mark.slow
 def test_auto_ships_what_is_fastest_and_the_report_says_why(auto: Report) -> None:
     assert auto.verdict is Verdict.PASS
     assert auto.precision == "fp32"  # as written, integers are emulated: everything but fp32 is slower
@@ -167,6 +179,7 @@ def test_auto_ships_what_is_fastest_and_the_report_says_why(auto: Report) -> Non
     assert auto.search.sensitivity
 
 
+@pytest.mark.slow
 def test_auto_trains_no_int8_that_does_not_ship(auto: Report) -> None:
     assert "train_quantized" not in {stage.name for stage in auto.stages}
     assert {stage.name for stage in auto.stages} >= {"choose_precision", "measure_sensitivity"}
@@ -183,7 +196,7 @@ def test_int8_that_is_slower_ships_only_where_float_does_not_hold(
     first: Report, bench: Bench, tmp_path: Path, float_holds: bool, shipped: str
 ) -> None:
     recipe = bench.load()
-    site = probe(recipe.deployments[0], tmp_path)
+    site = probe(recipe.deployments[0], tmp_path, LOCAL_ALONE)
     run = open_run(Console(quiet=True), bench.build)
     models = train_models(recipe, recipe.deployments[0], site, run)
     holds = TriedPrecision("fp32", (), None, 1.0, 1.0, None, 1.0, 0.0, -200.0, 1, holds=float_holds)
@@ -206,7 +219,16 @@ def test_a_device_that_is_not_there_ends_the_run_before_training(bench: Bench, t
     recipe = bench.load()
     with pytest.raises(DeviceError, match="nowhere"):
         deploy(recipe, recipe.deployments[1], build=tmp_path, console=Console(quiet=True))
-    assert not list((tmp_path / "store").rglob("*.safetensors"))
+    entries = tmp_path / "store" / "entries"
+    assert not TRAINED & {path.name for path in (entries.iterdir() if entries.is_dir() else ())}
+
+
+def test_an_export_is_checked_before_the_device_is_reached_where_that_needs_none(bench: Bench, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install 'edgeproof[tensorrt-check]'")
+    recipe = bench.load()
+    with pytest.raises(DeviceError, match="nowhere"):
+        deploy(recipe, recipe.deployments[1], build=tmp_path, console=Console(quiet=True))
+    assert (tmp_path / "store" / "entries" / "check_accepted").is_dir()
 
 
 def test_a_plan_says_what_is_stale_and_why(first: Report, bench: Bench) -> None:

@@ -117,7 +117,7 @@ def test_what_init_writes_deploys_to_a_release_that_verifies(recipe_folder: Path
     build = recipe_folder / "build"
     short = [f"{part}.training.epochs=1" for part in ("teacher", "distillation", "quantization")]
     small = [f"{part}.training.batch_size=4" for part in ("teacher", "distillation", "quantization")]
-    lax = ["deployments.cpu.budget={size={max_bytes=100_000}}", "deployments.cpu.profile.min_samples=10"]
+    lax = ["deployments.cpu.budget={size={max_bytes=100_000}}", "deployments.cpu.profile={min_samples=10,processes=1}"]
     sets = [f"--set={value}" for value in (*short, *small, *lax)]
     assert run(["deploy", str(recipe_folder / "recipe.toml"), "--build", str(build), *sets]) == 0
     assert run(["verify", str(build / "cats" / "cpu" / "release" / "cats-0.1.0-cpu.zip")]) == 0
@@ -139,6 +139,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "deploy", str(fifo)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     write_end = wait_for_reader(fifo, process)
+    time.sleep(0.5)  # it has opened the file, and waits for its first byte
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     os.close(write_end)

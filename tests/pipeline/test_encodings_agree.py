@@ -65,5 +65,4 @@ def test_two_encodings_of_one_grid_give_the_same_labels(shared_data: Path, tmp_p
     accuracies = [float((labels == truth).mean()) for labels in shipped]
     assert abs(accuracies[0] - accuracies[1]) <= 0.001
     assert min(accuracies) > 0.86  # of the float network's 0.8749: the comparison is of models that work
-    # Each runtime rounds the inputs of an Add in its own way, so images near a border of classes may change sides.
-    assert (shipped[0] == shipped[1]).mean() >= 0.985
+    assert (shipped[0] == shipped[1]).mean() >= 0.998

@@ -20,7 +20,8 @@ SHORT = (
     "quantization.training.epochs=1",
     "deployments.reference.budget.accuracy.min=0.3",  # of 3 epochs; guessing gives 0.25
     "deployments.reference.budget.parity.min_agreement=0.5",
-    "deployments.reference.profile.min_samples=300",  # 299 decide a p99
+    "deployments.reference.profile.processes=2",
+    "deployments.reference.profile.min_samples=256",
 )
 
 
@@ -50,6 +51,7 @@ def project(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     return Project(tmp_path / "mine", capsys)
 
 
+@pytest.mark.slow
 def test_the_users_own_model_data_and_loss_reach_a_verified_release(project: Project) -> None:
     assert project.deploy() == 0
     folder = project.folder / "build" / "own-model" / "reference"
@@ -57,7 +59,7 @@ def test_the_users_own_model_data_and_loss_reach_a_verified_release(project: Pro
     assert report["verdict"] == "pass"
     assert report["accuracy"]["num_samples"] == 144  # a fifth of scikit-learn's 720 digits below 4
     assert run(["verify", str(folder / "release" / "own-model-0.1.0-reference.zip")]) == 0
-    assert {state for state, _ in project.plan().values()} == {"cached", "measure"}
+    assert {state for state, _ in project.plan().values()} == {"cached", "measure", "install"}
 
     with (project.folder / "my_models.py").open("a") as file:
         file.write("\n")  # one byte

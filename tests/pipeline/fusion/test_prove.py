@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from micro_nets import CHANNELS, Net, between_convolutions, one
 
 from pipeline.artifacts import FloatIsland, FusionProof
+from pipeline.export.dynamic import quantize_dynamic
+from pipeline.export.tidy import tidy
 from pipeline.fusion.prove import prove_fusion
 from targets import AnyTarget, OnnxRuntime, OpenVino
 from targets.target import Layer, RunOptions
@@ -77,6 +80,31 @@ def test_a_plan_explains_what_it_keeps_in_float(tmp_path: Path) -> None:
     (island,) = inside(prove(OnnxRuntime(), proto, tmp_path, plan=frozenset({name.partition("/")[0]})))
     assert (island.subject, island.reason) == (name, "kept in float by the plan")
     assert island.num_conversions == 2
+
+
+def dynamic_between(folder: Path, plan: frozenset[str]) -> FusionProof:
+    """Return the proof of a product with dynamic activations whose bias a runtime adds in float by itself."""
+    net = Net("uint8")
+    product = net.add("MatMul", "image", net.const(np.ones((32, 32), np.float32)))
+    model = ir.from_proto(net.model(net.add("Add", product, net.const(np.ones(32, np.float32)))))
+    model.graph[0].name = "block/MatMul"
+    quantize_dynamic(model.graph)
+    tidy(model, name="test")
+    onnx.save(ir.to_proto(model), folder / "model.onnx")
+    layers = [
+        Layer("first", "QGemm", "int8", 1.0),
+        Layer("scaled", "Mul", "fp32", 1.0, reads=("first",), sources=("block/MatMul/Mul",)),
+        Layer("last", "QGemm", "int8", 1.0, reads=("scaled",)),
+    ]
+    return prove_fusion(layers, folder / "model.onnx", OnnxRuntime(), plan=plan)
+
+
+@pytest.mark.parametrize(("plan", "words"), [({"block"}, ", by the plan"), (set(), "")], ids=["planned", "everywhere"])
+def test_a_layer_with_dynamic_activations_is_not_called_one_in_float(
+    plan: set[str], words: str, tmp_path: Path
+) -> None:
+    (island,) = inside(dynamic_between(tmp_path, frozenset(plan)))
+    assert (island.subject, island.reason) == ("block/MatMul", f"computes with dynamic activations{words}")
 
 
 @pytest.mark.parametrize("target", RUNTIMES, ids=lambda target: target.kind)

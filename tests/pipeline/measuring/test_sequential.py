@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.measuring.sequential import decide, lag1_autocorrelation
+from pipeline.measuring.sequential import decide
 from pipeline.measuring.verdict import Verdict
 
 
@@ -57,21 +57,3 @@ def test_limits_5_percent_away_are_decided_rightly(factor, right):
     limit = factor * np.exp(0.3 * 2.3263478740408408)
     verdicts = [judge_by_doubling(rng.lognormal(0, 0.3, 65_536), limit) for _ in range(100)]
     assert verdicts.count(right) >= 95
-
-
-def test_autocorrelation_of_an_ar1_process_is_its_coefficient():
-    rng = np.random.default_rng(0)
-    samples = np.zeros(20_000)
-    for i in range(1, samples.size):
-        samples[i] = 0.6 * samples[i - 1] + rng.normal()
-    assert lag1_autocorrelation(samples, (samples.size,)) == pytest.approx(0.6, abs=0.02)  # 3 / sqrt(n)
-
-
-def test_a_difference_between_processes_is_not_autocorrelation():
-    rng = np.random.default_rng(0)
-    samples = np.concatenate([rng.normal(0, 1, 5000), rng.normal(100, 1, 5000)])
-    assert lag1_autocorrelation(samples, (5000, 5000)) == pytest.approx(0, abs=0.03)
-
-
-def test_constant_samples_have_no_autocorrelation():
-    assert lag1_autocorrelation(np.full(10, 3), (10,)) is None

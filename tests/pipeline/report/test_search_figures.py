@@ -1,5 +1,6 @@
 """What a report says of the search for a precision: why one ships, what was tried, and which layers are sensitive."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from pipeline.artifacts import LayerSensitivity, PrecisionChoice, Sensitivity, TriedPrecision
 from pipeline.measuring.ratio import Speedup
 from pipeline.report.page import report_html, search_html
+from pipeline.report.pareto import LABEL_HEIGHT, pareto_svg
 from pipeline.report.search_figures import search_figures
-from pipeline.report.search_words import search_lines, table_rows
+from pipeline.report.search_words import off_grid_words, search_lines, short_words, table_rows
 
 FP32 = TriedPrecision("fp32", (), None, 1.0, 1.0, (1.0, 1.0), 1.0, 0.0, -200.0, 400_000, holds=True)
 MIXED = TriedPrecision("int8", ("act/<b>",), None, 0.5, 0.5, (0.48, 0.52), 0.5, 0.001, -32.0, 110_000, holds=True)
@@ -94,3 +96,38 @@ def test_a_search_has_a_page_of_its_own() -> None:
 def test_without_labels_the_page_says_what_lost_means() -> None:
     page = search_html(search_figures(replace(CHOICE, has_labels=False)), "net")
     assert "largest output is another than the float model" in page
+
+
+def test_layers_off_the_grid_are_named_and_whole_kinds_counted() -> None:
+    layers = tuple(replace(SENSITIVITY.layers[1], name=f"mlp.{place}", op_type="MatMul") for place in range(3))
+    sensitivity = replace(SENSITIVITY, layers=(*SENSITIVITY.layers, *layers))
+    mixed = replace(MIXED, float_layers=("mlp.0", "mlp.1", "mlp.2", "stem"), rest="int8_dynamic")
+    choice = replace(CHOICE, float_layers=mixed.float_layers, rest=mixed.rest, finalists=(FP32, mixed))
+    assert off_grid_words(search_figures(choice, sensitivity)) == "Ranges found at run time: all 3 MatMul, stem."
+    assert off_grid_words(search_figures(CHOICE, sensitivity)) == "In fp32: act/<b>."
+    assert off_grid_words(search_figures(CHOICE, None, SLOWER)) == ""  # fp32 ships
+
+
+def test_a_label_counts_the_layers_that_a_table_names() -> None:
+    labels = {short_words(tried) for tried in search_figures(CHOICE).tried}
+    assert labels == {"fp32", "int8, 1 layer float", "int8"}
+
+
+def test_plans_without_an_error_are_said_not_to_be_drawn() -> None:
+    assert "1 of the 4 are not drawn" in search_html(search_figures(CHOICE), "net")
+    assert "not drawn" not in search_html(search_figures(replace(CHOICE, explored=(INT8,))), "net")
+
+
+def test_labels_of_plans_that_lie_on_each_other_do_not() -> None:
+    twin = replace(MIXED, float_layers=("stem",), ratio=0.501, of_fp32=0.501, error_db=-32.1)
+    svg = pareto_svg(search_figures(replace(CHOICE, finalists=(FP32, MIXED, twin))))
+    texts = re.findall(r"translate\(([\d.]+),([\d.]+)\)[^>]*>(int8, 1 layer float[^<]*)<", svg)
+    (_, one, _), (_, other, _) = texts
+    assert abs(float(one) - float(other)) >= LABEL_HEIGHT - 0.1
+
+
+def test_a_plan_that_is_many_times_slower_does_not_press_the_others_together() -> None:
+    crawling = replace(INT8, of_fp32=40.0)
+    svg = pareto_svg(search_figures(replace(CHOICE, explored=(crawling,))))
+    assert "-100 or less" in svg
+    assert "3,000" not in svg

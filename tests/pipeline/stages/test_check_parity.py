@@ -54,8 +54,7 @@ def compiled_from(model: OnnxModel) -> CompiledModel:
 
 def double_scale_of_weights(path: Path, layer: str) -> None:
     proto = onnx.load(path)
-    dequantize = next(node for node in proto.graph.node if node.name == f"{layer}/DequantizeLinear")
-    scale = next(tensor for tensor in proto.graph.initializer if tensor.name == dequantize.input[1])
+    scale = next(tensor for tensor in proto.graph.initializer if tensor.name == f"{layer}.weight.scale")
     scale.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(scale), scale.name))
     onnx.save(proto, path)
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import onnx
 import pytest
 from calibrated_files import RandomImages, calibrated_file
-from small_models import two_convolutions
+from small_models import SIZE, two_convolutions
 
 from pipeline.artifacts import OnnxFile, PrecisionChoice, Ranges
+from pipeline.export.onnx_file import write_onnx
 from pipeline.precision.plan import Plan
 from pipeline.precision.workbench import Exam
 from pipeline.site import Site
@@ -14,6 +16,7 @@ from pipeline.stages.choose_precision import choose_precision, plan_of
 from pipeline.stages.measure_sensitivity import measure_sensitivity, times_of
 from targets.devices.device import open_device
 from targets.null import Null
+from targets.onnxruntime import OnnxRuntime
 from targets.target import Layer
 
 
@@ -69,6 +72,24 @@ def test_each_layer_has_an_error_and_its_share_of_the_weights(
     assert by_name["first"].weight_share == pytest.approx(0.5)  # 4 * 3 * 9 of 2 * 4 * 3 * 9 weights
     assert by_name["first"].float_ms is None  # null counts no time
     assert (found.num_samples, done) == (12, [1, 2])
+
+
+def test_times_are_counted_for_the_shapes_that_open_dimensions_have(
+    calibrated: tuple[OnnxFile, Ranges], site: Site, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    prepared, ranges = calibrated
+    model = onnx.load(prepared.path)
+    for name, size in (("height", 2), ("width", 3)):
+        model.graph.input[0].type.tensor_type.shape.dim[size].dim_param = name
+    first = next(node for node in model.graph.node if node.name == "first")
+    next(each for each in first.attribute if each.name == "pads").ints[:] = [0] * 4  # 3 x 3 does not fit in 1 x 1
+    del model.graph.value_info[:]
+    opened = write_onnx(model, tmp_path / "open.onnx", precision="fp32")
+    exam = Exam(RandomImages(), max_drop=1.0)
+    for shapes, is_counted in (({"image": (1, 3, SIZE, SIZE)}, True), ({}, False)):
+        found = measure_sensitivity(tmp_path, opened, ranges, OnnxRuntime(), site, exam, threads=1, shapes=shapes)
+        assert [layer.float_ms is not None for layer in found.layers] == [is_counted] * 2
 
 
 def test_a_fused_operator_counts_for_its_first_layer_and_a_conversion_for_none() -> None:

@@ -39,7 +39,8 @@ def test_a_model_becomes_int8_with_its_figures(folder: Path, capsys: pytest.Capt
     assert found["folded"]["parity"][0]["max_abs_diff"] < 1e-5
     assert found["int8"]["parity"][0]["snr_db"] > 30
     assert found["int8"]["executed"]["int8"] >= 2
-    assert (found["calibration_samples"], found["held_out_samples"]) == (20, 4)
+    assert (found["calibration_samples"], found["calibration"]["num_judged"], found["held_out_samples"]) == (16, 4, 4)
+    assert found["method"] == found["calibration"]["method"]
     assert {tensor["name"] for tensor in found["tensors"]} >= {"image"}
     assert found["speedup"]["rounds"] == 21
 
@@ -52,7 +53,7 @@ def test_a_second_call_only_measures_and_people_get_tables(folder: Path, capsys:
     assert "parity with the float file as written, 4 held-out samples" in first
     assert "times as fast as the faster float" in first
     assert run(command) == 0
-    assert "observe_ranges: cached" in capsys.readouterr().out
+    assert "choose_calibration: cached" in capsys.readouterr().out
     model = onnx.load(folder / "build" / "quantized" / "small.null.int8.onnx")
     weights = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     assert weights["second"] == "second.weight"
@@ -63,7 +64,7 @@ def test_a_second_call_only_measures_and_people_get_tables(folder: Path, capsys:
     ("arguments", "code", "words"),
     [
         (["--target", "onnx"], 2, "--target: expected a runtime"),
-        (["--method", "kl"], 2, "--method: expected one of min_max, moving_average, percentile, entropy"),
+        (["--method", "kl"], 2, "--method: expected one of auto, min_max, moving_average, percentile, entropy"),
         (["--precision", "int4"], 2, "--precision: expected one of int8, auto; got int4"),
         (["--mean", "a,b"], 2, "--mean: expected numbers, one a channel, for example 0.485,0.456,0.406; got a,b"),
         (["--mean", "0.1,0.2"], 2, "--mean: expected 1 value or 3, one a channel; got 2"),

@@ -38,6 +38,7 @@ def test_where_int8_is_emulated_float_is_written_with_the_search_as_evidence(
     assert "Error against latency saved" in (folder / "chosen.html").read_text()
 
 
+@pytest.mark.slow
 def test_people_see_what_was_tried_and_why_one_ships(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*COMMAND, *QUICK, "--sensitivity"]) == 0
     shown = capsys.readouterr().out
