@@ -207,7 +207,8 @@ class OpenVinoSession:
         """Share the feeds' memory with a request (7 us a call against 55 us for a dictionary of feeds)."""
         check_feeds(self.inputs, feeds)
         runtime = _import_runtime()
-        kept = [feeds[spec.name] for spec in self.inputs]
+        given = [feeds[spec.name] for spec in self.inputs]
+        kept = [array if array.flags.writeable else array.copy() for array in given]  # what is shared must be writable
         with _refusals(runtime):
             request = self._compiled.create_infer_request()
             for index, array in enumerate(kept):

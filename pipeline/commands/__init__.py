@@ -1,0 +1,1 @@
+"""The command line's verbs and their options, by what they are about; the work is in `verbs`, imported when it runs."""
