@@ -4,6 +4,7 @@ Rule: a row is a report as it was written, with its raw samples; nothing is comp
 """
 
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -64,6 +65,18 @@ class History:
             )
             assert cursor.lastrowid is not None
             return cursor.lastrowid
+
+    def set_aside_if_damaged(self) -> Path | None:
+        """Give a file that is no history the name that is returned, so that another can begin; None where it is one."""
+        try:
+            if self.path.is_file():
+                with closing(sqlite3.connect(self.path, timeout=WAIT_S)) as connection:
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                aside = self.path.with_name(f"damaged-{time.time_ns()}-{HISTORY_FILE}")
+                return self.path.rename(aside)
+        return None
 
     def entries(self, recipe: str | None = None, deployment: str | None = None, *, last: int = 1000) -> list[Entry]:
         """Return the `last` profiles, oldest first; only those of a recipe or a deployment where one is named."""

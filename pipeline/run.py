@@ -116,7 +116,10 @@ class Run:
 
     def note(self, report: Report, samples_ns: np.ndarray) -> None:
         """Add a profile to the history, and tell the user its number there."""
-        number = History(self.store.root.parent).add(report, samples_ns)
+        history = History(self.store.root.parent)
+        if aside := history.set_aside_if_damaged():
+            self.say(f"history: expected earlier profiles; got a damaged file, which is now {aside}; a new one begins")
+        number = history.add(report, samples_ns)
         self.say(f"history: this is profile {number}; `edgeproof history` lists all")
 
     def wait(self, holder: str) -> None:

@@ -5,23 +5,30 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.options import EXIT_CODES, AsJson, Build, DeviceName, DevicesFile
+from pipeline.commands.options import (
+    EXIT_CODES,
+    AsJson,
+    Build,
+    DeviceName,
+    DevicesFile,
+    RuntimeName,
+    Shapes,
+    Threads,
+)
 
 app = typer.Typer()
 
 
 @app.command(
     epilog="Example: edgeproof profile model.onnx --target RUNTIME --shape input=1x3x32x32 --max-ms 5. "
-    "Without --max-ms the exit code is 0 once figures are printed.\n\n" + EXIT_CODES
+    "An open dimension without --shape is 1. Without --max-ms the exit code is 0 once figures are printed.\n\n"
+    + EXIT_CODES
 )
 def profile(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
-    target: Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)],
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=1x3x32x32", help="Shape of an input with open dimensions (else 1)."),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of one inference.")] = 1,
+    target: RuntimeName,
+    shape: Shapes = None,
+    threads: Threads = 1,
     precision: Annotated[str, typer.Option(help="Float type that is pinned: fp32, bf16 or fp16.")] = "fp32",
     max_ms: Annotated[
         float | None, typer.Option("--max-ms", metavar="MS", help="Latency budget in ms; none if left out.")
@@ -63,7 +70,7 @@ def quantize(
             "--data", metavar="DIR", help="Images, or .npy and .npz arrays named as the inputs.", show_default=False
         ),
     ],
-    target: Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)],
+    target: RuntimeName,
     method: Annotated[
         str,
         typer.Option(
@@ -86,10 +93,7 @@ def quantize(
     layout: Annotated[
         str | None, typer.Option(metavar="nchw|nhwc", help="Layout of the input, where its shape does not tell.")
     ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=1x3x32x32", help="Shape of an input with open dimensions."),
-    ] = None,
+    shape: Shapes = None,
     float_layers: Annotated[
         list[str] | None,
         typer.Option("--float", metavar="LAYER", help="Keep a layer, or all that begin so, in float; repeatable."),
@@ -125,7 +129,7 @@ def quantize(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Show what each layer loses alone in int8, and what it costs.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of one inference.")] = 1,
+    threads: Threads = 1,
     max_seconds: Annotated[float, typer.Option("--max-seconds", metavar="S", min=1, help="Of measuring latency.")] = 30,
     accept_slower: Annotated[
         bool, typer.Option("--accept-slower", help="Exit with 0 also where int8 is slower, or that is undecided.")
@@ -180,11 +184,8 @@ def quantize(
 )
 def check(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.", show_default=False)],
-    target: Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)],
-    shape: Annotated[
-        list[str] | None,
-        typer.Option("--shape", metavar="NAME=1x3x32x32", help="Shape of an input with open dimensions."),
-    ] = None,
+    target: RuntimeName,
+    shape: Shapes = None,
     max_seconds: Annotated[
         float, typer.Option("--max-seconds", metavar="S", min=1, help="Give up after so long.")
     ] = 300,

@@ -31,4 +31,10 @@ DevicesFile = Annotated[
     ),
 ]
 DeviceName = Annotated[str, typer.Option("--device", metavar="NAME", help="Where: local, or one of the inventory.")]
+RuntimeName = Annotated[str, typer.Option("--target", "-t", metavar="RUNTIME", help="The runtime.", show_default=False)]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=1x3x32x32", help="Shape of an input with open dimensions; repeatable."),
+]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="Threads of one inference.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, for machines.")]

@@ -27,14 +27,7 @@ def observe_shifts(
 ) -> Ranges:
     """Compare the mean input of every convolution with the mean of the same on its grid.
 
-    Args:
-        out_dir: stays empty.
-        prepared: the float model that ranges are of.
-        feeds: samples; the first few are enough.
-        ranges: from `observe_ranges`.
-        scheme: the grid.
-        evaluator: evaluates ONNX as written.
-        on_progress: hears of each sample.
+    As `add_shifts` does, which says what the arguments are; `out_dir` stays empty.
 
     Raises:
         DataError: a sample is broken.

@@ -10,7 +10,7 @@ library only.
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
 import os
 import re
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Iterator, List, Optional
 
 from targets.errors import DeviceError
+from targets.runner.workplace import digest
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
@@ -54,8 +55,6 @@ def holding(home: Path) -> Iterator[None]:
     Raises:
         DeviceError: another process holds it, or it cannot be written.
     """
-    import fcntl  # not everywhere; devices have it
-
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = os.open(str(home / ".lock"), os.O_CREAT | os.O_RDWR)
@@ -64,14 +63,15 @@ def holding(home: Path) -> Iterator[None]:
             f"{home}: expected a folder that can be written; got {error.strerror}; allow it, or set another work_folder"
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DeviceError(
+                f"{home}: expected nobody else to install there; got another install under way; try again after it"
+            ) from error
         for left in home.glob(f"{INCOMING}*"):
             shutil.rmtree(str(left), ignore_errors=True)
         yield
-    except BlockingIOError as error:
-        raise DeviceError(
-            f"{home}: expected nobody else to install there; got another install under way; try again after it"
-        ) from error
     finally:
         os.close(lock)
 
@@ -83,7 +83,7 @@ def unpack(archive: Path, sha256: str, incoming: Path) -> None:
         DeviceError: the archive or a file is not what it should be.
         OSError: no room, or it may not be written.
     """
-    found = digest_of(archive)
+    found = digest(archive)
     if found != sha256:
         raise DeviceError(f"release: expected sha256 {sha256}; got {found}; push it again")
     incoming.mkdir()
@@ -108,7 +108,7 @@ def verify(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DeviceError(f"{folder.name}/{MANIFEST}: expected a manifest; got {error}; deploy it again") from error
     for name, expected in files.items():
-        found = digest_of(folder / name) if (folder / name).is_file() else "no such file"
+        found = digest(folder / name) if (folder / name).is_file() else "no such file"
         if found != expected:
             raise DeviceError(f"{folder.name}/{name}: expected sha256 {expected}; got {found}; deploy it again")
 
@@ -189,15 +189,6 @@ def history_of(home: Path) -> List[Switch]:
 def _is_torn(history: Path) -> bool:
     """Tell whether a power cut left the last line unfinished."""
     return history.is_file() and not history.read_bytes().endswith(b"\n") and history.stat().st_size > 0
-
-
-def digest_of(path: Path) -> str:
-    """Return a file's sha256 in hex."""
-    digest = hashlib.sha256()
-    with open(str(path), "rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sync(folder: Path) -> None:

@@ -47,6 +47,17 @@ def test_a_number_that_is_not_there_and_a_file_that_is_no_history_are_named(tmp_
         history.entries()
 
 
+def test_a_damaged_history_is_set_aside_whole_and_a_sound_one_stays(tmp_path: Path, report: Report) -> None:
+    history = History(tmp_path)
+    assert history.set_aside_if_damaged() is None
+    history.path.write_bytes(b"no database" * 100)
+    aside = history.set_aside_if_damaged()
+    assert aside is not None
+    assert aside.read_bytes() == b"no database" * 100
+    assert history.add(report, SAMPLES_NS) == 1
+    assert history.set_aside_if_damaged() is None
+
+
 def test_a_history_of_a_newer_version_is_left_alone(tmp_path: Path, report: Report) -> None:
     history = History(tmp_path)
     history.add(report, SAMPLES_NS)
