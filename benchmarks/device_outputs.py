@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.inventory import load_inventory
-from targets import AnyTarget
+from pipeline.verbs.profile import choose_runtime
 from targets.devices.device import Device, open_device
 from targets.target import Arrays, RunOptions, Target
 
@@ -56,8 +55,8 @@ def main() -> int:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--samples", type=int, default=64)
     given = parser.parse_args()
-    target: Target = TypeAdapter(AnyTarget).validate_python({"kind": given.target})
-    console, rows = Console(), []
+    target = choose_runtime(given.target)
+    console, rows = Console(width=150), []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         inventory = load_inventory(given.devices)
