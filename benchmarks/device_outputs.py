@@ -84,7 +84,7 @@ def main() -> int:
 def compare(model: Path, target: Target, feeds: Arrays, here: Device, there: Device, work: Path) -> Row:
     """Run one file on both machines, then once more with its codes as outputs."""
     proto = onnx.load(str(model))
-    order = [output for node in proto.graph.node if node.op_type == "QuantizeLinear" for output in node.output]
+    order = codes_of(proto)
     # Codes of images would be the whole of the traffic: what a model does to its first samples names the tensor too.
     few = {name: array[:4] for name, array in feeds.items()}
     tapped = work / f"tapped-{model.stem}.onnx"
@@ -109,6 +109,17 @@ def compare(model: Path, target: Target, feeds: Arrays, here: Device, there: Dev
         agreement=float(np.mean(expected[top].argmax(1) == found[top].argmax(1))) if has_classes else None,
         first=words,
     )
+
+
+def codes_of(proto: onnx.ModelProto) -> list[str]:
+    """Return the tensors that QuantizeLinear gives, a sample a row, in the graph's order."""
+    shapes = {
+        value.name: [size.dim_value or size.dim_param for size in value.type.tensor_type.shape.dim]
+        for value in (*onnx.shape_inference.infer_shapes(proto).graph.value_info, *proto.graph.input)
+    }
+    batch = shapes[proto.graph.input[0].name][:1]
+    found = [output for node in proto.graph.node if node.op_type == "QuantizeLinear" for output in node.output]
+    return [name for name in found if shapes.get(name, [None])[:1] == batch]
 
 
 def with_outputs(proto: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:

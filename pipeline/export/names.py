@@ -52,8 +52,9 @@ def name_grids(graph: ir.Graph) -> None:
 
     Codes are `q0`, `q1`, ... in order of execution; real values behind a DQ, and the DQ itself, `dq0`, `dq1`, ...; a
     scale is `scale0`, `scale1`, ..., or `{parameter}.scale`; a zero point is called by what it is: `uint8_128`, or
-    `int8_0x16` where there are 16 of them. A Q keeps its name, which tells what is rounded; so does a DQ of codes that
-    come from outside, as an image's bytes, and every output of the graph.
+    `int32_0x16` where there are 16 of them, but those of int8 weights, which are not shared, `zero0`, `zero1`, ... A Q
+    keeps its name, which tells what is rounded; so does a DQ of codes that come from outside, as an image's bytes, and
+    every output of the graph.
     """
     grids = [node for node in graph if _is_grid(node)]
     wanted = _wanted_names(grids)
@@ -93,7 +94,9 @@ def _wanted_names(grids: Sequence[ir.Node]) -> dict[ir.Value, str]:
             is_parameter = source is not None and source.is_initializer()
             wanted[scale] = f"{source.name}.scale" if is_parameter and source is not None else number("scale")
         if zero_point is not None and zero_point not in wanted and _is_of_grids(zero_point):
-            wanted[zero_point] = _name_of_codes(zero_point)
+            is_int8 = zero_point.const_value is not None and zero_point.const_value.dtype == ir.DataType.INT8
+            is_of_weight = is_int8 and source is not None and source.is_initializer()
+            wanted[zero_point] = number("zero") if is_of_weight else _name_of_codes(zero_point)
         output = node.outputs[0]
         name = number("q" if node.op_type == "QuantizeLinear" else "dq")
         if not output.is_graph_output():

@@ -11,7 +11,8 @@ IMAGE_AXES = [2, 3]
 
 
 def tidy(model: ir.Model, *, name: str) -> None:
-    """Restore GlobalAveragePool, strip what only the exporter needs, share equal initializers, and name grids."""
+    """Restore GlobalAveragePool, strip what only the exporter needs, share equal initializers where
+    runtimes bear it, and name grids."""
     restore_global_average_pool(model.graph)
     for run in (
         common.DeduplicateInitializersPass(),
@@ -19,6 +20,7 @@ def tidy(model: ir.Model, *, name: str) -> None:
         common.ClearMetadataAndDocStringPass(),
     ):
         run(model)
+    _part_weights(model.graph)
     _strip_value_info(model.graph)
     _strip_defaults(model)
     for value in list(model.graph.initializers.values()):
@@ -85,6 +87,41 @@ def _replace(graph: ir.Graph, node: ir.Node, replacement: ir.Node) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     graph.remove(node, safe=True)
     replacement.name, new.name = name, output
+
+
+def _part_weights(graph: ir.Graph) -> None:
+    """Give each reader of int8 weights codes and zero points of its own.
+
+    Where an x86 processor lacks VNNI, ONNX Runtime (1.31) turns the weights of each operator into uint8, with their
+    zero points, and refuses a model in which two operators share either. Layers that share weights are rare.
+    """
+    seen: set[ir.Value] = set()
+    for node in [node for node in graph if node.op_type == "DequantizeLinear" and _holds_int8(node.inputs[0])]:
+        reads, *others = node.outputs[0].uses()
+        parted = [node]
+        for reader, position in others:
+            if reader is not reads.node:
+                parted.append(_before(reader, "DequantizeLinear", *node.inputs))
+                parted[-1].name = f"{node.name}/{len(parted)}"
+                reader.replace_input_with(position, parted[-1].outputs[0])
+        for each in parted:
+            for position in (0, 2):
+                value = each.inputs[position] if position < len(each.inputs) else None
+                if value in seen and value is not None:
+                    value = _copied(graph, value, f"{each.name}/{position}")
+                    each.replace_input_with(position, value)
+                if value is not None:
+                    seen.add(value)
+
+
+def _holds_int8(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None and value.const_value.dtype == ir.DataType.INT8
+
+
+def _copied(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
+    copy = ir.Value(name=name, const_value=value.const_value)
+    graph.register_initializer(copy)
+    return copy
 
 
 def _strip_value_info(graph: ir.Graph) -> None:

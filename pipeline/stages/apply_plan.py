@@ -8,7 +8,7 @@ from pipeline.precision.build import build_plan
 from pipeline.precision.plan import Plan, Precision, Rest
 from targets.target import Target
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 TOOLCHAIN = ("onnx", "onnx-ir", "numpy")
 
 

@@ -24,7 +24,7 @@ from pipeline.training.quantized_model import load_any
 from targets.processing import Processing
 from targets.target import TensorSpec
 
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 TOOLCHAIN = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 
 FloatForm = Literal["fp32", "fp16", "int8_dynamic", "int8_dynamic_per_tensor"]

@@ -10,7 +10,7 @@ from pipeline.artifacts import OnnxFile, Ranges
 from pipeline.export.onnx_file import write_onnx
 from pipeline.export.rewrite import rewrite
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 TOOLCHAIN = ("onnx", "onnx-ir", "numpy")
 
 

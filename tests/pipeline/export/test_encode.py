@@ -110,6 +110,20 @@ def test_every_encoding_computes_what_was_trained(
     assert clear.mean() > (0.1 if target.encoding.nonnegative == "int8" else 0.7)
 
 
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_weights_can_become_uint8_where_a_processor_lacks_vnni(kind: type[nn.Module], reference: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx.save(encoded(kind, OnnxRuntime.encoding), reference)
+    found = []
+    for setting in "01":
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", setting)
+        session = onnxruntime.InferenceSession(str(reference), options)
+        (logits,) = session.run(["logits"], {"image": IMAGES.numpy()})
+        found.append(logits)
+    np.testing.assert_array_equal(*found)
+
+
 def constants(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
 
