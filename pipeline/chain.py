@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pipeline.accepted import can_be_asked, require_accepted
 from pipeline.artifacts import CompiledModel, OnnxModel, SyntheticImages
+from pipeline.describe import check_licences
 from pipeline.install import install
 from pipeline.locks import held
 from pipeline.measuring.verdict import Verdict
@@ -34,7 +35,8 @@ from pipeline.stages.train_teacher import train_teacher
 from pipeline.training.student_run import Teaching
 from pipeline.trials import check_losses
 from pipeline.user_files import find_file
-from targets.devices.device import open_device
+from targets.devices.device import Device, open_device
+from targets.devices.install import Installed
 from targets.devices.inventory import LOCAL_ALONE, Inventory
 
 FIRST_ANSWER_SECONDS = 20.0
@@ -67,17 +69,10 @@ def deploy(
         if will_train(recipe, deployment, site, build):
             check_losses(recipe, deployment)
             first = check_feasibility(recipe, deployment, site, run)
-            if any(check.verdict is Verdict.FAIL for check in first.checks) and not train_anyway:
+            if is_hopeless(first) and not train_anyway:
                 return publish(recipe, deployment, first, run, folder=folder).report
-        models = earn_place(recipe, train_models(recipe, deployment, site, run), site, run)
-        settled = models.settled.deployment
-        model, compiled = compile_for(recipe, settled, models.shipped, site, run)
-        on_device = OnDevice(recipe.task.for_student(), settled, model, compiled, site, run)
-        findings = measure(recipe, models, on_device, run)
-        published = publish(recipe, settled, findings, run, folder=folder, accept_undecided=accept_undecided)
-        run.note(published.report, findings.latency.samples_ns)
-        install(published, on_device, folder)
-        return published.report
+        models = train_models(recipe, deployment, site, run)
+        return prove(recipe, models, site, run, folder=folder, accept_undecided=accept_undecided).report
 
 
 def plan(
@@ -89,7 +84,9 @@ def plan(
     models = train_models(recipe, deployment, site, planned)
     compile_for(recipe, models.settled.deployment, models.shipped, site, planned)
     measurements = (PlannedStage(name, "measure", "always fresh") for name in MEASUREMENTS)
-    return [*planned.stages, *measurements, PlannedStage("install_release", "install", "if every budget holds")]
+    at_the_gate = (("record_answers", "measure"), ("install_release", "install"))
+    if_it_opens = (PlannedStage(name, state, "if every budget holds") for name, state in at_the_gate)
+    return [*planned.stages, *measurements, *if_it_opens]
 
 
 MEASUREMENTS = ("check_parity", "measure_accuracy", "profile_latency")
@@ -105,16 +102,53 @@ class Models:
     shipped: TrainedModel
 
 
+@dataclass(frozen=True)
+class Proved:
+    """What a trained student is worth on one device."""
+
+    report: Report
+    installed: Installed | None
+    """None where the gate stayed shut."""
+
+
+def prove(
+    recipe: Recipe, models: Models, site: Site, run: Run, *, folder: Path, accept_undecided: bool = False
+) -> Proved:
+    """Compile and measure what was trained on one device; release and install it where every budget holds."""
+    models = earn_place(recipe, models, site, run)
+    settled = models.settled.deployment
+    model, compiled = compile_for(recipe, settled, models.shipped, site, run)
+    on_device = OnDevice(recipe.task.for_student(), settled, model, compiled, site, run)
+    findings = measure(recipe, models, on_device, run)
+    recording = on_device.record() if findings.can_be_released(accept_undecided=accept_undecided) else None
+    with run.host.turn():
+        published = publish(
+            recipe,
+            settled,
+            findings,
+            run,
+            folder=folder,
+            accept_undecided=accept_undecided,
+            recording=recording,
+        )
+        run.note(published.report, findings.latency.samples_ns)
+    return Proved(published.report, install(published, on_device, folder))
+
+
 def probe(
     deployment: Deployment, work: Path, devices: Inventory, say: Callable[[str], None] = lambda line: None
 ) -> Site:
-    """Reach the device and its runtime before anything else is done.
+    """Reach the device of the inventory, and its runtime, before anything else is done; raises as `ask`."""
+    return ask(deployment, open_device(deployment.device, work, devices, say))
+
+
+def ask(deployment: Deployment, device: Device) -> Site:
+    """Have a device say what it is, before anything else is done.
 
     Raises:
-        DeviceError: the inventory lacks it, it does not answer, is not what is expected, or lacks the runtime.
+        DeviceError: it does not answer, is not what is expected, or lacks the runtime.
         RecipeError: runtime or processor lack the deployment's precision.
     """
-    device = open_device(deployment.device, work, devices, say)
     facts = device.probe(deployment.target)
     require_precision(deployment, facts)
     return Site(device, facts)
@@ -128,7 +162,8 @@ def will_train(recipe: Recipe, deployment: Deployment, site: Site, build: Path) 
 
 
 def check_export(recipe: Recipe, deployment: Deployment, run: Run) -> None:
-    """Ask whether the target takes the untrained student, before its device is reached, where that needs none."""
+    """Ask what needs no device before one is reached: licences, and whether the target takes the untrained student."""
+    check_licences(recipe, deployment, run.say)
     if can_be_asked(deployment.target) and deployment.precision != "auto":
         export_for(recipe, deployment, calibrate(recipe, deployment, untrained_student(recipe, run), run), run)
 
@@ -146,6 +181,11 @@ def check_feasibility(recipe: Recipe, deployment: Deployment, site: Site, run: R
     lineage = {"student": student.checkpoint.sha256, "onnx": model.sha256}
     classes = student.checkpoint.classes
     return Findings(model, compiled, latency, checks, lineage, classes, fusion=fusion, untrained=True)
+
+
+def is_hopeless(first: Findings) -> bool:
+    """Tell whether a budget fails that no training will mend."""
+    return any(check.verdict is Verdict.FAIL for check in first.checks)
 
 
 def untrained_student(recipe: Recipe, run: Run) -> TrainedModel:
@@ -277,16 +317,21 @@ def export_for(recipe: Recipe, deployment: Deployment, shipped: TrainedModel, st
     return model
 
 
-def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Findings:
-    """Measure parity, accuracy and latency on the device, and judge every budget."""
-    budget, compiled = on_device.deployment.budget, on_device.compiled
-    predictions = ChainPredictions(
+def predict_all(recipe: Recipe, models: Models, run: Run) -> ChainPredictions:
+    """Return what the models before the device say of the test images."""
+    return ChainPredictions(
         teacher=run.stage_of("teacher", predict, recipe.task.for_teacher(), models.teacher),
         student=run.stage_of("student", predict, recipe.task.for_student(), models.student),
         quantized=run.stage_of("quantized", predict, recipe.task.for_student(), models.shipped)
         if models.shipped.scheme
         else None,
     )
+
+
+def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Findings:
+    """Measure parity, accuracy and latency on the device, and judge every budget."""
+    budget, compiled = on_device.deployment.budget, on_device.compiled
+    predictions = predict_all(recipe, models, run)
     parity = on_device.parity(models.shipped)
     accuracy = on_device.accuracy(predictions)
     latency = on_device.latency()
@@ -309,4 +354,5 @@ def measure(recipe: Recipe, models: Models, on_device: OnDevice, run: Run) -> Fi
         search=models.settled.figures(),
         accuracy=accuracy,
         parity=parity,
+        parameters=models.shipped.checkpoint.parameters,
     )

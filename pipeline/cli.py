@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pipeline.commands import devices, files, recipes, releases, store
+from pipeline.commands import devices, files, keys, recipes, releases, store
 from pipeline.commands.options import EXIT_CODES
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ app = typer.Typer(
 for verbs in (recipes, files, releases):
     app.add_typer(verbs.app)
 app.add_typer(devices.app, name="devices")
+app.add_typer(keys.app, name="keys")
 app.add_typer(store.app, name="store")
 
 

@@ -7,8 +7,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
@@ -83,6 +84,28 @@ def load_inventory(named: Path | None = None, folder: Path | None = None) -> Inv
                 (*merged.files, path),
             )
     return merged
+
+
+def choose_devices(words: Sequence[str], inventory: Inventory, argument: str) -> tuple[str, ...]:
+    """Return the devices that names, groups and patterns (`cam*`) stand for: each once, in the order of the words.
+
+    Raises:
+        UsageError: a word stands for none; `argument` is where it was typed.
+    """
+    known = (LOCAL, *inventory.devices, *inventory.groups)
+    chosen: list[str] = []
+    for word in words:
+        found = [name for name in inventory.devices if fnmatchcase(name, word)] if is_pattern(word) else [word]
+        if not found or not {*found} <= {*known}:
+            got = f"{word}{nearest(word, known)}"
+            raise UsageError(f"{argument}: expected devices or groups: {', '.join(known)}; got {got}")
+        chosen += found
+    return inventory.expand(chosen)
+
+
+def is_pattern(word: str) -> bool:
+    """Tell whether a word is no name, but a pattern of names."""
+    return any(sign in word for sign in "*?[")
 
 
 def add_device(path: Path, name: str, fields: Mapping[str, JsonValue]) -> None:

@@ -13,18 +13,23 @@ from pipeline.precision.search import FINAL_ROUNDS
 from pipeline.recipe import Deployment
 from pipeline.run import Run
 from pipeline.site import Site
-from pipeline.stages.check_parity import Runtime, check_parity
+from pipeline.stages.check_parity import Runtime, answer_on_host, check_parity
 from pipeline.stages.export_onnx import FloatForm
 from pipeline.stages.measure_accuracy import ChainPredictions, measure_accuracy
 from pipeline.stages.profile_latency import profile_latency
 from pipeline.tasks import AnyTask
 from targets import reference_target
 from targets.devices.device import DeviceFacts, Entrant, ProfileRequest, open_device
+from targets.devices.install import Recording
 from targets.errors import ModelRefused
 from targets.target import FloatType, RunOptions, Target
 
 SECONDS_TO_EARN = 5.0
 """Of comparing what was trained in int8 with the float student."""
+SMOKE_SAMPLES = 8
+"""Test images whose answers are recorded."""
+TOLERANCE = 0.01
+"""Of the largest recorded answer: the same file on the same device answers the same, but for a GPU's order of sums."""
 FLOAT_TYPES: tuple[str, ...] = get_args(FloatType)
 
 
@@ -44,18 +49,25 @@ class OnDevice:
         host = open_device("local", self.run.work)
         reference = Runtime(reference_target(), host, RunOptions())
         runtime = Runtime(self.deployment.target, self.site.device, options_of(self.deployment))
-        return self.run.measure(
-            "check_parity",
-            lambda on_progress: check_parity(
+
+        def check(on_progress: Callable[[int, int], None]) -> Parity:
+            answers = self.run.host.once(
+                f"answers of {shipped.checkpoint.sha256} as {self.model.sha256}",
+                lambda: answer_on_host(self.task, shipped, self.model, reference),
+            )
+            return check_parity(
                 self.task,
                 shipped,
                 model=self.model,
                 compiled=self.compiled,
                 reference=reference,
                 runtime=runtime,
+                answers=answers,
                 budget=self.deployment.budget.parity,
-            ),
-        )
+                on_host=self.run.host.turn,
+            )
+
+        return self.run.measure("check_parity", check)
 
     def fusion(self, shipped: TrainedModel) -> FusionProof:
         """Tell what of the compiled model runs in int8, and why the rest does not; nothing is run for it."""
@@ -96,6 +108,20 @@ class OnDevice:
                 on_progress=lambda num_samples, spent: on_progress(round(spent), round(seconds)),
             ),
         )
+
+    def record(self) -> Recording:
+        """Ask the compiled model on the device about the first test images."""
+        images_NHWC = self.task.load().test.images[:SMOKE_SAMPLES]
+        feeds = {self.model.input.name: images_NHWC}
+        processing = self.task.normalization.processing().fed_to(self.model.input)
+        options, target = options_of(self.deployment), self.deployment.target
+        outputs = self.run.measure(
+            "record_answers",
+            lambda on_progress: self.site.device.infer(
+                target, self.compiled.path, options, feeds, processing=processing
+            ),
+        )
+        return Recording(feeds, outputs, processing, TOLERANCE)
 
 
 def compare_with_float(

@@ -24,6 +24,8 @@ from pipeline.models import AnyModel
 from pipeline.overrides import Override, apply_overrides, parse_override
 from pipeline.parts import RecipePart
 from pipeline.precision.plan import Rest
+from pipeline.release.licences import Expression, Licences, data_licence
+from pipeline.release.settings import ReleaseSettings
 from pipeline.schema import Step, schema_of
 from pipeline.stages.export_onnx import Export
 from pipeline.tasks import AnyTask
@@ -174,7 +176,7 @@ class Recipe(RecipePart):
     """Name of the release, and of its folder in the build."""
     version: str = Field(pattern=_VERSION, examples=["0.1.0"])
     """Semantic version of the release."""
-    license: str = Field(min_length=1, examples=["Apache-2.0"])
+    license: Expression = Field(examples=["Apache-2.0"])
     """SPDX licence of the released model."""
     task: AnyTask
     """What the model is for, and its data."""
@@ -192,6 +194,8 @@ class Recipe(RecipePart):
     """How it is written to ONNX."""
     deployments: tuple[Deployment, ...] = Field(min_length=1)
     """Where it must run, within which budgets."""
+    release: ReleaseSettings = ReleaseSettings()
+    """What is said of the release, and how its packages for apps are made."""
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
@@ -204,6 +208,16 @@ class Recipe(RecipePart):
     def folder(self) -> Path:
         """Folder of the recipe's file: relative paths in it start here."""
         return self._folder
+
+    def licences(self) -> Licences:
+        """Return the licences of the model and of what it is made from, as far as anybody says them."""
+        policy, teachers = self.release.licences, (self.teacher, *self.more_teachers)
+        are_trained_here = all(each.training is not None for each in teachers)
+        return Licences(
+            model=self.license,
+            teacher=policy.teacher or (self.license if are_trained_here else None),
+            data=data_licence(self.task.data.kind, policy.data),
+        )
 
     @field_validator("deployments")
     @classmethod
@@ -224,6 +238,19 @@ class Recipe(RecipePart):
                 "distillation.assistants: expected none where the student sees less than its teacher "
                 "(task.student_sees): an assistant would teach from images that it never saw. Leave one of the two out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _packages_can_be_named(self) -> "Recipe":
+        for index, platform in enumerate(self.release.platforms):
+            if refusal := platform.refusal(self.name, self.version):
+                raise ValueError(f"release.platforms[{index}]: {refusal}")
+        return self
+
+    @model_validator(mode="after")
+    def _licences_are_allowed(self) -> "Recipe":
+        if refusals := self.release.licences.refusals(self.licences()):
+            raise ValueError(f"release.licences: {'; '.join(refusals)}: use something else, or change release.licences")
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from rich.text import Text
 from pipeline.errors import StoreError
 from pipeline.follow import announce, follow, is_follower, withdraw
 from pipeline.history import History
+from pipeline.host_work import HERE, HostWork
 from pipeline.progress import Progress, following
 from pipeline.report.report import Report, StageFigures
 from pipeline.report.wording import second_words
@@ -63,6 +64,8 @@ class Run:
     loggers: tuple[str, ...] = ()
     """Tools that hear of every epoch's metrics."""
     stages: list[StageFigures] = field(default_factory=list)
+    host: HostWork = field(default_factory=HostWork)
+    """What it shares with the runs of other devices that are driven at the same time."""
 
     @property
     def logs(self) -> Path:
@@ -86,6 +89,7 @@ class Run:
                 kwargs["on_metrics"] = context.enter_context(open_loggers(self.loggers, self.logs, name))
             if "on_progress" in parameters:
                 kwargs["on_progress"] = context.enter_context(following(self.progress, stage.__name__))
+            context.enter_context(self.host.turn(_whose((*args, *kwargs.values()))))
             artifact = self.store.run(stage, *args, **kwargs)
         done = self.store.runs[-1]
         self.stages.append(StageFigures(name=done.name, seconds=done.seconds, cached=done.cached, key=done.key))
@@ -228,6 +232,11 @@ def _missing(value: object) -> Iterator[Missing]:
 def work_folder(build: Path) -> Path:
     """Return where jobs on this machine keep their files."""
     return (build / "work").absolute()
+
+
+def _whose(inputs: tuple[object, ...]) -> str:
+    """Return whose turn a stage needs: that of devices like the one among its inputs, or else this machine's."""
+    return next((value.fingerprint() for value in inputs if isinstance(value, Site)), HERE)
 
 
 def _outputs(build: Path) -> OutputsFolder:

@@ -5,6 +5,7 @@
     |   +-- ConnectionLost    exit code 4: a device that may answer again: waiting is worth while
     |   +-- ModelRefused      exit code 1: the runtime works, but refuses this model
     +-- LogRefused            exit code 1: a log of another tool holds nothing that can be read
+    +-- Interrupted           exit code 130: its user ended it
     +-- (pipeline.errors)     exit code 2: wrong usage or recipe
 
 A missed budget is a value, never an exception. Devices carry this file: Python 3.8, standard library.
@@ -33,6 +34,12 @@ class ModelRefused(DeviceError):
     """The runtime cannot read, compile or run this model; the message quotes its reason in one line."""
 
     exit_code = 1
+
+
+class Interrupted(EdgeproofError):
+    """The user ended the work that this thread is a part of; what it had on a device is cleaned up."""
+
+    exit_code = 130
 
 
 class LogRefused(EdgeproofError):

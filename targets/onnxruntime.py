@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU. Rule: the only file in which its name is imported, inside methods.
+"""ONNX Runtime on the CPU. Rule: its name is imported inside methods, here and in onnxruntime_ort_writer.py alone.
 
 Devices carry this file: Python 3.8, standard library and NumPy only.
 """

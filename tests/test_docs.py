@@ -18,7 +18,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 RECIPES = sorted([*(ROOT / "recipes").glob("*.toml"), *(ROOT / "docs").rglob("recipe.toml")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"(?:^(?:\$ )?|`)(?:\.venv/bin/)?edgeproof ((?:store |devices )?[a-z]+)([^`\n]*)", re.MULTILINE)
+COMMAND = re.compile(
+    r"(?:^(?:\$ )?|`)(?:\.venv/bin/)?edgeproof ((?:store |devices |keys )?[a-z]+)([^`\n]*)", re.MULTILINE
+)
 MAKE = re.compile(r"(?:^|[`\s])make ([a-z-]+)\b(?=[^`\n]*`|[^`\n]*$)", re.MULTILINE)
 
 

@@ -224,12 +224,23 @@ def show(
     raise typer.Exit(run_show(report, as_json=as_json))
 
 
-@app.command(epilog="Example: edgeproof verify build/digits/cpu/release/digits-0.1.0-cpu.zip.\n\n" + EXIT_CODES)
+@app.command(
+    epilog="Example: edgeproof verify digits-0.1.0.aar --key signing_key.pub.pem. Without --key an archive that is not "
+    "signed is no error, and the last line says so.\n\n" + EXIT_CODES
+)
 def verify(
-    release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release, one file.", show_default=False)],
+    release: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A release, AAR, wheel, npm archive or zip.", show_default=False)
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="PUBLIC.pem", help="Demand a signature of this key; one in the archive is never believed."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check every byte of a release against its manifest, offline; 1 where anything differs."""
-    from pipeline.verbs.show import run_verify
+    """Check every byte of a release or package against its manifest, offline; 1 where anything differs."""
+    from pipeline.verbs.verify import run_verify
 
-    raise typer.Exit(run_verify(release, as_json=as_json))
+    raise typer.Exit(run_verify(release, key, as_json=as_json))

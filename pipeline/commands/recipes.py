@@ -21,11 +21,23 @@ app = typer.Typer()
 
 @app.command(
     epilog="Example: edgeproof deploy recipes/digits.toml --target cpu "
-    "--set deployments.cpu.budget.latency.max_ms=5.\n\n" + EXIT_CODES
+    "--set deployments.cpu.budget.latency.max_ms=5. To many devices at the same time: --device cam01,cam02, "
+    "--device GROUP or --device 'cam*'; the exit code is then the worst of them.\n\n" + EXIT_CODES
 )
 def deploy(
     recipe: RecipePath,
-    target: DeploymentName = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", "-t", metavar="DEPLOYMENT", help="Which deployment; the first if left out; may be repeated."
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--device", metavar="NAME,...", help="Devices, groups or patterns in the place of the recipe's device."
+        ),
+    ] = None,
     overrides: Overrides = None,
     train_anyway: Annotated[
         bool, typer.Option("--train-anyway", help="Train although the untrained student already misses a budget.")
@@ -33,15 +45,31 @@ def deploy(
     accept_undecided: Annotated[
         bool, typer.Option("--accept-undecided", help="Release although a budget is undecided; the release records it.")
     ] = False,
+    at_once: Annotated[
+        int | None, typer.Option("--at-once", min=1, help="Drive so many devices at the same time; all if left out.")
+    ] = None,
+    skip_unreachable: Annotated[
+        bool, typer.Option("--skip-unreachable", help="Of many devices, go on without those that do not answer.")
+    ] = False,
     loggers: Loggers = None,
     devices: DevicesFile = None,
     build: Build = Path("build"),
     as_json: AsJson = False,
 ) -> None:
-    """Train, quantize, compile and measure a student on its device; release it if every budget holds."""
+    """Train, quantize, compile and measure a student on its device or on many; release it if every budget holds."""
     from pipeline.verbs.deploy import Selection, run_deploy
 
-    selection = Selection(recipe, target, tuple(overrides or ()), build, devices)
+    selection = Selection(
+        recipe,
+        targets[0] if targets else None,
+        tuple(overrides or ()),
+        build,
+        devices,
+        more_targets=tuple(targets[1:]) if targets else (),
+        device_words=tuple(word for text in device or () for word in text.split(",") if word),
+        at_once=at_once,
+        skip_unreachable=skip_unreachable,
+    )
     code = run_deploy(
         selection,
         train_anyway=train_anyway,

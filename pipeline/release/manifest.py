@@ -4,14 +4,18 @@ Every wrapper for a platform, every README and every check of a release is made 
 only (`manifest_bytes`), so that it can be compared byte by byte. A change of its fields raises SCHEMA_VERSION.
 """
 
+import hashlib
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from pipeline.budget import Budget
 from pipeline.measuring.verdict import Check, Verdict, combine
-from pipeline.release.archive import is_safe_name, parse_time
+from pipeline.release.card import Card
+from pipeline.release.licences import Licences
+from pipeline.release.part import Digest, FilePath, FolderPath, ReleasePart, Time, Word
 from pipeline.release.text import brief
 from pipeline.report.report import (
     AccuracyFigures,
@@ -24,49 +28,24 @@ from pipeline.report.report import (
 from targets.processing import Processing
 from targets.target import TensorSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
 REPORT_PAGE = "report.html"
 LABELS = "labels.txt"
 README = "README.md"
+GOLDEN = "golden.json"
 
 
-def _is_time(text: str) -> str:
-    parse_time(text)
-    return text
-
-
-def _is_path(name: str) -> str:
-    if not is_safe_name(name):
-        raise ValueError("expected a plain relative path: ASCII words between slashes, none starting with a dot")
-    return name
-
-
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=100)]
-"""What can stand in the name of a file."""
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""A sha256 in hex."""
-FilePath = Annotated[str, AfterValidator(_is_path)]
-
-
-class ManifestPart(BaseModel):
-    """A table of the manifest."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class FileFacts(ManifestPart):
+class FileFacts(ReleasePart):
     """What a file of the release must be."""
 
     sha256: Digest
     size_bytes: int = Field(ge=0)
 
 
-class Runtime(ManifestPart):
+class Runtime(ReleasePart):
     """What the model was compiled for, and where it was measured."""
 
     target: str
@@ -77,7 +56,7 @@ class Runtime(ManifestPart):
     """Digest of what the device says of itself."""
 
 
-class Interface(ManifestPart):
+class Interface(ReleasePart):
     """How the model is called: its tensors, and what surrounds it."""
 
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
@@ -90,15 +69,17 @@ class Interface(ManifestPart):
     """Names of the classes, in the order of the first output's last axis."""
 
 
-class Manifest(ManifestPart):
+class Manifest(ReleasePart):
     """What manifest.json holds; the fields from `version` to `lineage` are the report's own."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
+    platform: Word = "any"
+    """What the archive is for: any (the release itself), or the kind of the platform that it was packaged for."""
     name: Word
     """Of the recipe."""
     version: Word
     deployment: Word
-    created_at: Annotated[str, AfterValidator(_is_time)]
+    created_at: Time
     """When the report was complete: ISO 8601, UTC; the time of every file in the archive."""
     precision: str
     """The deployment's."""
@@ -106,8 +87,10 @@ class Manifest(ManifestPart):
     """Layers that stay in float where int8 ships, or beginnings of their names."""
     rest: str | None = None
     """What computes that is not on the int8 grid, where it is neither fp32 nor what the precision says."""
-    licence: str | None
-    """Of the model: SPDX expression or a name; null where the recipe does not say."""
+    licences: Licences
+    """Of the model, and of what it was made from."""
+    card: Card
+    """What the model is for and how it came about, in words; describe_card (pipeline/describe.py) makes it."""
     verdict: Verdict
     accepted_undecided: bool
     """Whether a release was allowed in spite of undecided budgets."""
@@ -127,9 +110,15 @@ class Manifest(ManifestPart):
     runtime: Runtime
     interface: Interface
     model: FilePath
-    """The file of the release that the runtime loads."""
+    """The file of the archive that the runtime loads."""
+    root: FolderPath = ""
+    """Folder of the archive in which this manifest lies, with labels.txt, golden.json and the arrays of the latter."""
+    evidence: FolderPath = ""
+    """Folder of report.json and of what else is evidence."""
+    release: Digest | None = None
+    """sha256 of manifest.json of the release that a package was made from; null in the release itself."""
     files: dict[FilePath, FileFacts]
-    """Every file of the release but this one."""
+    """Every file of the archive but this one, the attestation beside it, and what is derived (RECORD of a wheel)."""
 
     @model_validator(mode="after")
     def _may_be_released(self) -> "Manifest":
@@ -172,9 +161,10 @@ class Manifest(ManifestPart):
 
     @model_validator(mode="after")
     def _lists_its_files(self) -> "Manifest":
-        if missing := {self.model, REPORT, LABELS} - self.files.keys():
+        required = {self.model, self.root + LABELS, self.root + GOLDEN, self.evidence + REPORT}
+        if missing := required - self.files.keys():
             raise ValueError(f"files: expected {', '.join(sorted(missing))} to be listed; got none of that name")
-        if MANIFEST in self.files:
+        if self.root + MANIFEST in self.files:
             raise ValueError(f"files: expected every file but {MANIFEST}; got it too")
         return self
 
@@ -186,6 +176,14 @@ SHARED_WITH_REPORT = tuple(sorted(Manifest.model_fields.keys() & Report.model_fi
 def manifest_bytes(manifest: Manifest) -> bytes:
     """Return the manifest in its only form: JSON with sorted keys, in UTF-8."""
     return canonical_json(manifest.model_dump(mode="json"))
+
+
+def describe(files: Mapping[str, bytes]) -> dict[str, FileFacts]:
+    """Return what the manifest says of files."""
+    return {
+        name: FileFacts(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+        for name, content in files.items()
+    }
 
 
 def labels_bytes(interface: Interface) -> bytes:

@@ -16,7 +16,9 @@ def render_readme(manifest: Manifest) -> bytes:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # Markdown
     environment.filters["figure"] = _figure
     template = files("pipeline.release").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    batch, channels, height, width = (size or 1 for size in manifest.interface.inputs[0].shape)
+    batch, *sizes = (size or 1 for size in manifest.interface.inputs[0].shape)
+    takes_bytes = manifest.interface.processing.input == "uint8_nhwc"
+    height, width, channels = sizes if takes_bytes else (*sizes[1:], sizes[0])
     fields = {name: getattr(manifest, name) for name in type(manifest).model_fields}
     image_shape = (batch, height, width, channels)
     return (

@@ -28,6 +28,8 @@ def _violation(detail: ErrorDetails) -> tuple[str, str, str]:
             return place or "contents", "JSON", detail["msg"].removeprefix("Invalid JSON: ")
         case "string_pattern_mismatch":
             return place, f"text that matches {detail['ctx']['pattern']}", brief(detail["input"])
+        case "too_long":
+            return place, f"at most {detail['ctx']['max_length']}", str(detail["ctx"]["actual_length"])
     # Our own validators may say `place: expected ...; got ...` of a part of what they were given.
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected, _, got = message.partition("; got ")

@@ -13,14 +13,16 @@ from pydantic import JsonValue
 
 from pipeline.measuring import quantiles
 from pipeline.measuring.proportions import wilson_interval
-from pipeline.report.report import Report
+from pipeline.report.report import AccuracyFigures, Report
 
 Change = Literal["better", "worse", "same", "unknown"]
 JOINT = 0.975
 """Confidence of each of two intervals whose ratio then has one of at least 95 % (Bonferroni)."""
 HARDWARE = ("arch", "cpu", "logical_cores")
-CONDITIONS = ("threads", "scope", "precision")
+CONDITIONS = ("threads", "scope")
 NS_PER_MS = 1e6
+MEMORY_SPREAD, LOAD_SPREAD = 0.05, 0.5
+"""Changes of what has no interval that are none."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,12 @@ class Compared:
     change: Change
 
 
-def differences(before: Report, after: Report) -> list[str]:
+def differences(before: Report, after: Report, *, of_one_precision: bool = True) -> list[str]:
     """Return what keeps two profiles from being compared: another device, power mode, precision or protocol."""
     pairs = [(name, before.context.get(name), after.context.get(name)) for name in HARDWARE + CONDITIONS]
-    pairs.append(("precision of the deployment", before.precision, after.precision))
+    if of_one_precision:
+        pairs.append(("precision", before.context.get("precision"), after.context.get("precision")))
+        pairs.append(("precision of the deployment", before.precision, after.precision))
     pairs.append(("settings", _settings(before), _settings(after)))
     if before.latency and after.latency:
         pairs.append(("protocol", _protocol_of(before), _protocol_of(after)))
@@ -54,12 +58,14 @@ def compare(
         for percentile in (50, 99):
             yield _latency(f"p{percentile}", percentile, samples_before_ns, samples_after_ns)
     if before.accuracy and after.accuracy:
-        yield _accuracy(before, after)
-    yield _plain("size", before.artifact.size_bytes, after.artifact.size_bytes, "bytes")
+        yield compare_accuracy(before.accuracy, after.accuracy)
+    yield compare_plain("size", before.artifact.size_bytes, after.artifact.size_bytes, "bytes")
     if before.memory and after.memory:
-        yield _plain("peak memory", before.memory.peak_bytes, after.memory.peak_bytes, "bytes", spread=0.05)
+        yield compare_plain(
+            "peak memory", before.memory.peak_bytes, after.memory.peak_bytes, "bytes", spread=MEMORY_SPREAD
+        )
     if before.load and after.load:
-        yield _plain("load", before.load.median_ms, after.load.median_ms, "ms", spread=0.5)
+        yield compare_plain("load", before.load.median_ms, after.load.median_ms, "ms", spread=LOAD_SPREAD)
 
 
 def _latency(name: str, percentile: float, before_ns: np.ndarray, after_ns: np.ndarray) -> Compared:
@@ -69,14 +75,11 @@ def _latency(name: str, percentile: float, before_ns: np.ndarray, after_ns: np.n
     interval = None
     if bounds[0] is not None and bounds[1] is not None:
         interval = (bounds[1][0] / bounds[0][1], bounds[1][1] / bounds[0][0])
-    return Compared(name, one / NS_PER_MS, other / NS_PER_MS, "ms", interval, _change(interval, 1.0))
+    return Compared(name, one / NS_PER_MS, other / NS_PER_MS, "ms", interval, change_of(interval, 1.0))
 
 
-def _accuracy(before: Report, after: Report) -> Compared:
+def compare_accuracy(one: AccuracyFigures, other: AccuracyFigures) -> Compared:
     """Compare shares by Newcombe's score interval of a difference (Statistics in Medicine 17, 1998, method 10)."""
-    assert before.accuracy is not None
-    assert after.accuracy is not None
-    one, other = before.accuracy, after.accuracy
     low_one, high_one = wilson_interval(one.on_device * one.num_samples, one.num_samples)
     low_other, high_other = wilson_interval(other.on_device * other.num_samples, other.num_samples)
     gained = other.on_device - one.on_device
@@ -84,17 +87,17 @@ def _accuracy(before: Report, after: Report) -> Compared:
     above = float(np.hypot(high_other - other.on_device, one.on_device - low_one))
     interval = (gained - below, gained + above)
     loss = (-interval[1], -interval[0])
-    return Compared("accuracy", one.on_device, other.on_device, "share", interval, _change(loss, 0.0))
+    return Compared("accuracy", one.on_device, other.on_device, "share", interval, change_of(loss, 0.0))
 
 
-def _plain(name: str, before: float, after: float, unit: str, spread: float = 0.0) -> Compared:
+def compare_plain(name: str, before: float, after: float, unit: str, spread: float = 0.0) -> Compared:
     """Compare a figure without an interval; less than `spread` of a change is none."""
     ratio = after / before if before else 1.0
     change: Change = "same" if abs(ratio - 1) <= spread else "worse" if ratio > 1 else "better"
     return Compared(name, before, after, unit, None, change)
 
 
-def _change(interval: tuple[float, float] | None, none: float) -> Change:
+def change_of(interval: tuple[float, float] | None, none: float) -> Change:
     """Return what an interval says of a figure of which less is better."""
     if interval is None:
         return "unknown"

@@ -16,7 +16,7 @@ from pipeline.report.wording import (
     measured_words,
 )
 
-_STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.UNDECIDED: "bold yellow"}
+VERDICT_STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.UNDECIDED: "bold yellow"}
 
 
 def show_checks(console: Console, checks: Sequence[Check], verdict: Verdict) -> None:
@@ -26,7 +26,7 @@ def show_checks(console: Console, checks: Sequence[Check], verdict: Verdict) -> 
         for check in checks:
             if check.verdict is not Verdict.PASS:
                 console.print(Text(f"{CHECK_NAMES.get(check.name, check.name)}: {check.note}", style="dim"))
-        console.print(Text.assemble("verdict: ", (VERDICT_WORDS[verdict], _STYLES[verdict])))
+        console.print(Text.assemble("verdict: ", (VERDICT_WORDS[verdict], VERDICT_STYLES[verdict])))
         return
     is_unicode = console.encoding.startswith("utf")
     for line in verdict_lines(checks, verdict):
@@ -41,7 +41,7 @@ def verdict_table(checks: Sequence[Check]) -> Table:
         table.add_column(column, justify="right")
     table.add_column("verdict", no_wrap=True)
     for check in checks:
-        table.add_row(*_cells(check), Text(VERDICT_WORDS[check.verdict], style=_STYLES[check.verdict]))
+        table.add_row(*_cells(check), Text(VERDICT_WORDS[check.verdict], style=VERDICT_STYLES[check.verdict]))
     return table
 
 

@@ -18,6 +18,7 @@ CHECK_NAMES = {
     "memory": "memory",
     "load": "load",
     "energy": "energy",
+    "golden": "golden answers",
 }
 
 

@@ -1,6 +1,6 @@
 """Stage: judges every budget that a deployment sets. Rule: figures in, verdicts out; nothing is measured here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -8,13 +8,15 @@ from pipeline.artifacts import Accuracy, LatencyProfile, Parity
 from pipeline.budget import AccuracyBudget, Budget, EnergyBudget, LatencyBudget, LoadBudget, MemoryBudget, ParityBudget
 from pipeline.measuring import quantiles
 from pipeline.measuring.assess import Assessment, assess
+from pipeline.measuring.dependence import Blocks
 from pipeline.measuring.energy import Unavailable, energy_per_inference
 from pipeline.measuring.proportions import paired_drop, paired_interval, wilson_interval
-from pipeline.measuring.validity import Flag, find_flags
+from pipeline.measuring.validity import BOTH, Flag, find_flags
 from pipeline.measuring.verdict import Check, Limit, Verdict, check, judged, undecided
 
 UNDISTURBED = 0.1
 """Of the samples, the fastest, which others that use the processor did not slow."""
+MEASURE_LONGER = "raise max_seconds, or measure on a quieter device"
 
 _ORDER = (
     "latency",
@@ -67,25 +69,44 @@ def _check_latency(budget: LatencyBudget, latency: LatencyProfile | None) -> Che
         return undecided(limit, "the model was not profiled")
     if latency.scope != budget.scope:
         return undecided(limit, f"the budget is for scope {budget.scope}; the profile has scope {latency.scope}")
-    found = assess(latency.blocks_ns, budget.percentile, limit_ms=budget.max_ms, look=latency.looks)
-    assert found.verdict is not None
     flags = find_flags(latency.blocks_ns, latency.traces, latency.context)
-    is_slow_anyway = float(np.quantile(latency.samples_ns, UNDISTURBED)) / 1e6 > budget.max_ms
-    against = [flag for flag in flags if flag.forbids_word(found.verdict, is_slow_anyway=is_slow_anyway)]
+    return judge_samples(budget, latency.blocks_ns, flags, look=latency.looks, advice=MEASURE_LONGER)
+
+
+def judge_samples(budget: LatencyBudget, blocks_ns: Blocks, flags: Sequence[Flag], *, look: int, advice: str) -> Check:
+    """Judge the samples of each process.
+
+    Args:
+        budget: The limit of a percentile.
+        blocks_ns: In the order taken.
+        flags: What is to be doubted of them.
+        look: How often they were looked at, this time included.
+        advice: What to do where they decide nothing.
+    """
+    limit = Limit("latency", budget.max_ms, "ms")
+    found = assess(blocks_ns, budget.percentile, limit_ms=budget.max_ms, look=look)
+    assert found.verdict is not None
+    is_slow_anyway = float(np.quantile(np.concatenate(blocks_ns), UNDISTURBED)) / 1e6 > budget.max_ms
+    open_anyway = found.verdict is Verdict.UNDECIDED  # then what forbids either word is the reason to give
+    against = [
+        flag
+        for flag in flags
+        if flag.forbids_word(found.verdict, is_slow_anyway=is_slow_anyway) or (open_anyway and flag.forbids == BOTH)
+    ]
     verdict = Verdict.UNDECIDED if against else found.verdict
-    note = f"{_how(latency, budget, found)}{_why(verdict, found, against)}"
+    note = f"{_how(blocks_ns, budget, found, look)}{_why(verdict, found, against, advice)}"
     return check(limit, found.measured_ns / 1e6, verdict, note, interval=found.interval_ms)
 
 
-def _how(latency: LatencyProfile, budget: LatencyBudget, found: Assessment) -> str:
-    size, processes = latency.samples_ns.size, len(latency.block_sizes)
+def _how(blocks_ns: Blocks, budget: LatencyBudget, found: Assessment, look: int) -> str:
+    size, processes = sum(block.size for block in blocks_ns), len(blocks_ns)
     return (
         f"p{budget.percentile:g} of {size:,} samples from {processes} process{'es' if processes > 1 else ''}, worth "
-        f"{found.effective_samples:,.0f} independent ones; {found.num_above:,} above the limit; look {latency.looks}"
+        f"{found.effective_samples:,.0f} independent ones; {found.num_above:,} above the limit; look {look}"
     )
 
 
-def _why(verdict: Verdict, found: Assessment, against: list[Flag]) -> str:
+def _why(verdict: Verdict, found: Assessment, against: list[Flag], advice: str) -> str:
     """Return why a verdict is open, and what to do; nothing where it is not."""
     if verdict is not Verdict.UNDECIDED:
         return ""
@@ -95,7 +116,7 @@ def _why(verdict: Verdict, found: Assessment, against: list[Flag]) -> str:
         change = f"{100 * abs(found.drift.share):.1f} % {'slower' if found.drift.share > 0 else 'faster'}"
         return f'; it drifts: {change} ({found.drift.what}): fix the clocks, or use profile.mode = "sustained"'
     margin = f" (a margin of {100 * (found.margin - 1):.0f} % was asked for)" if found.margin else ""
-    return f"; not decided in time{margin}: raise max_seconds, or measure on a quieter device"
+    return f"; not decided in time{margin}: {advice}"
 
 
 def _check_accuracy(budget: AccuracyBudget, accuracy: Accuracy | None) -> Iterator[Check]:

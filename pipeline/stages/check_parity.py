@@ -2,7 +2,8 @@
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.export.grids import Tap, bisect, compare_taps, diverge, find_taps
 from pipeline.export.taps import batched_shapes, with_outputs
 from pipeline.models.trained import TrainedModel
 from pipeline.tasks import AnyTask
+from pipeline.tasks.dataset import Split
 from pipeline.training.evaluate import evaluate_logits
 from pipeline.training.quantized_model import load_any
 from pipeline.training.quantizer_taps import OnGrid, tap_quantizers
@@ -53,6 +55,33 @@ class Runtime:
             return self.device.infer(self.target, artifact, self.options, {name: images})
 
 
+@dataclass(frozen=True)
+class HostAnswers:
+    """What the forms of a model before the device say of the images of the validation cut: the same for all devices."""
+
+    split: Split
+    images: np.ndarray
+    """In the form that the ONNX file takes."""
+    in_torch: np.ndarray
+    """Logits."""
+    in_onnx: np.ndarray
+    """Logits."""
+
+
+def answer_on_host(task: AnyTask, trained: TrainedModel, model: OnnxModel, reference: Runtime) -> HostAnswers:
+    """Evaluate torch in float32, and ONNX as written, on images of the validation cut.
+
+    Raises:
+        DeviceError: the reference's job failed.
+    """
+    cut = task.load().validation
+    split = cut.take(np.arange(min(PARITY_SAMPLES, len(cut))))
+    processing = task.normalization.processing()
+    images = processing.fed_to(model.input).preprocess(split.images)
+    in_torch = evaluate_logits(load_any(trained), split, processing)
+    return HostAnswers(split, images, in_torch, reference.logits(model.path, model.input.name, images))
+
+
 def check_parity(
     task: AnyTask,
     trained: TrainedModel,
@@ -61,7 +90,9 @@ def check_parity(
     compiled: CompiledModel,
     reference: Runtime,
     runtime: Runtime,
+    answers: HostAnswers,
     budget: ParityBudget | None = None,
+    on_host: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Parity:
     """Compare torch in float32, ONNX as written, and the compiled artifact, on images of the validation cut.
 
@@ -74,28 +105,26 @@ def check_parity(
         compiled: what runs on the device.
         reference: evaluates ONNX as written.
         runtime: runs the compiled artifact.
+        answers: those of torch and of ONNX as written.
         budget: the limits of a hop; without one, that of LEAST_AGREEMENT.
+        on_host: what is held while this machine evaluates.
 
     Raises:
         DeviceError: a job failed.
     """
-    cut = task.load().validation
-    split = cut.take(np.arange(min(PARITY_SAMPLES, len(cut))))
-    processing = task.normalization.processing()
-    images = processing.fed_to(model.input).preprocess(split.images)
-    network = load_any(trained)
-    in_torch = evaluate_logits(network, split, processing)
-    in_onnx = reference.logits(model.path, model.input.name, images)
+    images, in_torch = answers.images, answers.in_torch
     on_device = runtime.logits(compiled.path, model.input.name, images)
-    export, device = compare(in_torch, in_onnx), compare(in_onnx, on_device)
+    export, device = compare(in_torch, answers.in_onnx), compare(answers.in_onnx, on_device)
     found: list[Bisection | None] = []
     if is_apart(export, budget) or is_apart(device, budget):
         proto = onnx.load(model.path)
         taps, num_samples = choose_taps(proto, len(images))
-        written = reference.tapped(proto, taps, model.input.name, images[:num_samples])
-        if is_apart(export, budget):
-            behind = tap_quantizers(network, torch.from_numpy(processing.preprocess(split.images[:num_samples])))
-            found.append(bisect_export(taps, behind, written, logits={model.output.name: in_torch[:num_samples]}))
+        with on_host():
+            written = reference.tapped(proto, taps, model.input.name, images[:num_samples])
+            if is_apart(export, budget):
+                in_float = task.normalization.processing().preprocess(answers.split.images[:num_samples])
+                behind = tap_quantizers(load_any(trained), torch.from_numpy(in_float))
+                found.append(bisect_export(taps, behind, written, logits={model.output.name: in_torch[:num_samples]}))
         if is_apart(device, budget):
             executed = runtime.tapped(proto, taps, model.input.name, images[:num_samples])
             found.append(bisect_device([*taps, Tap("", model.output.name)], written, executed))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,6 +11,9 @@ from pipeline.artifacts import CompiledModel, Release
 from pipeline.budget import Budget
 from pipeline.measuring.verdict import Verdict
 from pipeline.release.archive import parse_time, write_archive
+from pipeline.release.bill import BILL, make_bill
+from pipeline.release.card import Card
+from pipeline.release.licences import Licences
 from pipeline.release.manifest import (
     LABELS,
     MANIFEST,
@@ -17,27 +21,34 @@ from pipeline.release.manifest import (
     REPORT,
     REPORT_PAGE,
     SHARED_WITH_REPORT,
-    FileFacts,
     Interface,
     Manifest,
     Runtime,
+    describe,
     labels_bytes,
     manifest_bytes,
 )
+from pipeline.release.model_card import MODEL_CARD, render_model_card
 from pipeline.release.readme import render_readme
 from pipeline.release.text import violations
 from pipeline.report.report import Report, report_json
 from targets.errors import EdgeproofError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Papers:
+    """What a model ships with, beside its report."""
+
+    interface: Interface
+    budget: Budget | None
+    card: Card
+    licences: Licences
+    golden: Mapping[str, bytes]
+    """golden.json and its arrays, by name."""
+
+
 def package_release(
-    out_dir: Path,
-    model: CompiledModel,
-    *,
-    report: Report,
-    report_html: bytes,
-    interface: Interface,
-    budget: Budget | None,
+    out_dir: Path, model: CompiledModel, papers: Papers, *, report: Report, report_html: bytes
 ) -> Release:
     """Write `release/<name>-<version>-<deployment>.zip` in `out_dir`: the same bytes for the same model and report.
 
@@ -54,12 +65,14 @@ def package_release(
         model_file: content,
         REPORT: report_json(report).encode(),
         REPORT_PAGE: report_html,
-        LABELS: labels_bytes(interface),
+        LABELS: labels_bytes(papers.interface),
+        **papers.golden,
     }
-    manifest = _make_manifest(model, report, interface, budget, _describe(files))
+    manifest = _make_manifest(model, report, papers, files)
+    files[BILL] = make_bill(manifest)
+    files[MODEL_CARD] = render_model_card(manifest)
     files[README] = render_readme(manifest)
-    manifest = manifest.model_copy(update={"files": _describe(files)})
-    files[MANIFEST] = manifest_bytes(manifest)
+    files[MANIFEST] = manifest_bytes(manifest.model_copy(update={"files": describe(files)}))
     path = out_dir / "release" / f"{manifest.name}-{manifest.version}-{manifest.deployment}.zip"
     write_archive(path, files, parse_time(manifest.created_at))
     with path.open("rb") as stream:
@@ -94,27 +107,20 @@ def _read_model(model: CompiledModel, report: Report) -> bytes:
     return content
 
 
-def _make_manifest(
-    model: CompiledModel, report: Report, interface: Interface, budget: Budget | None, files: dict[str, FileFacts]
-) -> Manifest:
+def _make_manifest(model: CompiledModel, report: Report, papers: Papers, files: Mapping[str, bytes]) -> Manifest:
     fields: dict[str, object] = {name: getattr(report, name) for name in SHARED_WITH_REPORT}
     fields |= {
         "name": report.recipe,
         "runtime": Runtime(target=report.target, version=model.runtime_version, device=model.device),
-        "interface": interface,
-        "budget": budget,
+        "interface": papers.interface,
+        "budget": papers.budget,
+        "card": papers.card,
+        "licences": papers.licences,
         "model": f"model{model.path.suffix}",
-        "files": files,
+        "files": describe(files),
     }
     try:
         return Manifest.model_validate(fields)
     except ValidationError as error:
         listed = "; ".join(f"{place}: expected {expected}; got {got}" for place, expected, got in violations(error))
         raise EdgeproofError(f"release of {report.recipe}: {listed}; change the recipe and deploy again") from error
-
-
-def _describe(files: Mapping[str, bytes]) -> dict[str, FileFacts]:
-    return {
-        name: FileFacts(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
-        for name, content in files.items()
-    }

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import UsageError
-from pipeline.inventory import FILE, add_device, load_inventory
+from pipeline.inventory import FILE, add_device, choose_devices, load_inventory
 from pipeline.report.wording import byte_words, second_words
-from pipeline.schema import nearest
 from pipeline.verbs.output import console_for_people, write_json
 from targets.devices import holder
 from targets.devices.device import Device, open_device
@@ -110,7 +109,7 @@ def run_add(request: AddRequest) -> int:
 def run_check(names: Sequence[str], devices: Path | None, *, as_json: bool) -> int:
     """Connect to devices, all at once, and print what is there and what would stop a deploy; 4 where anything would."""
     inventory = load_inventory(devices)
-    chosen = _choose(names, inventory)
+    chosen = choose_devices(names, inventory, "NAME") or (*inventory.devices,) or (LOCAL,)
     console = console_for_people(as_json=as_json)
     with (
         console.status(f"asking {len(chosen)} device(s)"),
@@ -184,14 +183,6 @@ def address_of(entry: DeviceEntry) -> str:
     port = f":{entry.port}" if entry.port else ""
     jump = f" through {entry.jump}" if entry.jump else ""
     return f"{entry.user}@{entry.host}{port}{jump}" if entry.user else f"{entry.host}{port}{jump}"
-
-
-def _choose(names: Sequence[str], inventory: Inventory) -> tuple[str, ...]:
-    known = (LOCAL, *inventory.devices, *inventory.groups)
-    for name in names:
-        if name not in known:
-            raise UsageError(f"NAME: expected devices or groups: {', '.join(known)}; got {name}{nearest(name, known)}")
-    return inventory.expand(names or (*inventory.devices,) or (LOCAL,))
 
 
 def _busy(owner: object) -> str:

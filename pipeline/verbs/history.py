@@ -1,11 +1,9 @@
 """`edgeproof history` and `edgeproof compare`: what was measured before, and what became of it."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import UsageError
@@ -14,10 +12,8 @@ from pipeline.measuring.verdict import Verdict
 from pipeline.report.comparison import Compared, compare, differences
 from pipeline.report.report import SAMPLES_FILE, Report, read_report, read_samples
 from pipeline.report.wording import byte_words
+from pipeline.verbs.compared import STYLES, compared_table, figure_json, plain_table
 from pipeline.verbs.output import EXIT_CODES, console_for_people, write_json
-
-STYLES = {"worse": "red", "better": "green", "same": "dim", "unknown": "yellow"}
-NUMBERS = ("number", "p50", "p99", "accuracy", "size", "before", "after", "change")
 
 
 def run_history(build: Path, recipe: str | None, deployment: str | None, *, last: int, as_json: bool) -> int:
@@ -31,7 +27,9 @@ def run_history(build: Path, recipe: str | None, deployment: str | None, *, last
     if not rows:
         console.print(Text("no profile yet; `edgeproof deploy` takes one"))
         return 0
-    table = _table("number", "when", "release", "on", "precision", "p50", "p99", "accuracy", "size", "verdict", "since")
+    table = plain_table(
+        "number", "when", "release", "on", "precision", "p50", "p99", "accuracy", "size", "verdict", "since"
+    )
     for entry, earlier in rows:
         table.add_row(str(entry.number), *_cells(entry.report), _since(entry, earlier))
     console.print(table)
@@ -53,7 +51,7 @@ def run_compare(one: str, other: str, *, build: Path, anyway: bool, as_json: boo
         )
     found = _compare(before, after)
     if as_json:
-        write_json({"differences": list[JsonValue](differing), "figures": [_figure_json(each) for each in found]})
+        write_json({"differences": list[JsonValue](differing), "figures": [figure_json(each) for each in found]})
     else:
         _show(console_for_people(as_json=False), found, differing, before.report, after.report)
     return EXIT_CODES[Verdict.FAIL] if any(each.change == "worse" for each in found) else 0
@@ -80,13 +78,16 @@ def find_profile(name: str, build: Path) -> Entry:
 
 
 def find_earlier(entry: Entry, earlier: list[Entry]) -> Entry | None:
-    """Return the last profile of the same deployment that was taken under the same conditions."""
+    """Return the last profile of the same deployment and device that was taken under the same conditions."""
     report = entry.report
     for each in reversed(earlier):
-        is_same = (each.report.recipe, each.report.deployment) == (report.recipe, report.deployment)
-        if is_same and not differences(each.report, report):
+        if _subject(each.report) == _subject(report) and not differences(each.report, report):
             return each
     return None
+
+
+def _subject(report: Report) -> tuple[str, str, str]:
+    return report.recipe, report.deployment, report.device
 
 
 def _compare(before: Entry, after: Entry) -> list[Compared]:
@@ -96,30 +97,12 @@ def _compare(before: Entry, after: Entry) -> list[Compared]:
 def _show(console: Console, found: list[Compared], differing: list[str], before: Report, after: Report) -> None:
     for line in (f"before: {_name(before)}", f"after:  {_name(after)}", *(f"differs: {each}" for each in differing)):
         console.print(Text(line), soft_wrap=True)
-    table = _table("figure", "before", "after", "change", "95 %", "verdict")
-    for each in found:
-        interval = "" if each.interval is None else " to ".join(_change_words(each, end) for end in each.interval)
-        table.add_row(
-            each.name,
-            _value_words(each, each.before),
-            _value_words(each, each.after),
-            _change_words(each, each.after - each.before if each.unit == "share" else each.after / each.before),
-            interval,
-            Text(each.change, style=STYLES[each.change]),
-        )
-    console.print(table)
+    console.print(compared_table(found))
     note = (
         "latency: intervals hold what one run of each can show; two runs of the same model differ by more than that "
         "where caches, clocks or memory layout differ: repeat what matters"
     )
     console.print(Text(note, style="dim"), soft_wrap=True)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in NUMBERS else "left")
-    return table
 
 
 def _name(report: Report) -> str:
@@ -153,22 +136,7 @@ def _since(entry: Entry, earlier: Entry | None) -> Text:
     return Text(", ").join(Text(text, style=style) for text, style in words)
 
 
-def _value_words(each: Compared, value: float) -> str:
-    if each.unit == "bytes":
-        return byte_words(round(value))
-    return f"{value:.2%}" if each.unit == "share" else f"{value:.3g} {each.unit}"
-
-
-def _change_words(each: Compared, change: float) -> str:
-    return f"{100 * change:+.2f} pp" if each.unit == "share" else f"x{change:.3f}"
-
-
-def _figure_json(each: Compared) -> dict[str, JsonValue]:
-    interval: list[JsonValue] | None = None if each.interval is None else list(each.interval)
-    return {**asdict(each), "interval": interval}
-
-
 def _row_json(entry: Entry, earlier: Entry | None) -> dict[str, JsonValue]:
-    changes: list[JsonValue] = [_figure_json(each) for each in _compare(earlier, entry)] if earlier else []
+    changes: list[JsonValue] = [figure_json(each) for each in _compare(earlier, entry)] if earlier else []
     since = earlier.number if earlier else None
     return {"number": entry.number, "report": entry.report.model_dump(mode="json"), "since": since, "changes": changes}

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Callable, Dict, Optional, Tuple
 
 from targets.devices.openssh import OpenSsh
+from targets.devices.stop import Stop
 from targets.errors import ConnectionLost, DeviceError
 from targets.runner import agent, channel, machine, supervisor, workplace
 
@@ -58,10 +59,11 @@ m.main(p["token"])
 class AgentLink:
     """One session with an agent of its own."""
 
-    def __init__(self, ssh: OpenSsh) -> None:
-        """Start an agent; raises DeviceError or ConnectionLost where there is none."""
+    def __init__(self, ssh: OpenSsh, stop: Optional[Stop] = None) -> None:
+        """Start an agent, which `stop` ends; raises DeviceError or ConnectionLost where there is none."""
         ssh.connect()
         self._ssh = ssh
+        self._stop = stop or Stop()
         token = secrets.token_hex(16)
         payload = _pack_agent(token)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the session
@@ -79,6 +81,7 @@ class AgentLink:
         self._writer, self._reader = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._writer, False)
         self._buffer = b""
+        self._stop.add(self._process.kill)
         try:
             self.send_bytes(payload)
             self._await_greeting(b"edgeproof-agent " + token.encode() + b"\n")
@@ -148,6 +151,7 @@ class AgentLink:
 
     def close(self) -> None:
         """End the session; what was started on the device goes on."""
+        self._stop.remove(self._process.kill)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()

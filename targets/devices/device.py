@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import threading
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from targets.devices.outcome import Result, read_outcome
 from targets.devices.packing import pack_model
 from targets.devices.results import Compiled, Entrant, ProfileBlock, Turns
 from targets.devices.ssh import Ssh
+from targets.devices.stop import Stop
 from targets.devices.survey import Survey, describe_over, find_mismatches
 from targets.devices.transport import Transport
 from targets.errors import DeviceError
@@ -255,20 +257,24 @@ class Device:
 
 
 def open_device(
-    name: str, work: Path, inventory: Inventory = LOCAL_ALONE, say: Callable[[str], None] = lambda line: None
+    name: str,
+    work: Path,
+    inventory: Inventory = LOCAL_ALONE,
+    say: Callable[[str], None] = lambda line: None,
+    stop: Optional[Stop] = None,
 ) -> Device:
-    """Return the device of that name; `say` hears whom it waits for, and of broken connections.
+    """Return the device of that name; `say` hears whom it waits for, and of broken connections; `stop` ends its jobs.
 
     Jobs on this machine keep their files under `work`, and remove them. Raises DeviceError for an unknown name.
     """
     entry = inventory.find(name)
     if entry.transport == "local":
-        connect: Callable[[], Transport] = partial(Local, work)
+        connect: Callable[[], Transport] = partial(Local, work, stop)
         survey: Survey = describe
         releases = str(work.parent / "releases")
     else:
         ssh = OpenSsh(name, entry)
-        connect, survey = partial(Ssh, ssh, say), partial(describe_over, ssh)
+        connect, survey = partial(Ssh, ssh, say, stop=stop, answered=threading.Event()), partial(describe_over, ssh)
         releases = f"{entry.work_folder}/releases"
     return Device(
         name,

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Callable, Deque, Optional, Sequence, Type
 
+from targets.devices.stop import Stop
 from targets.devices.transport import Completed
 from targets.errors import DeviceError
 
@@ -24,12 +25,14 @@ KEPT_LINES = 40
 class Local:
     """A temporary folder under `work`, and processes of their own group in it."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, stop: Optional[Stop] = None) -> None:
         self._work = work
+        self._stop = stop or Stop()
         self._folder: Optional[Path] = None
         self._process: Optional[subprocess.Popen[str]] = None
 
     def __enter__(self) -> Local:
+        self._stop.raise_if_set()
         try:
             self._work.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._work))
@@ -86,6 +89,7 @@ class Local:
         timer = threading.Timer(timeout_s, expire)
         timer.daemon = True
         timer.start()
+        self._stop.add(self._kill)
         try:
             for line in process.stdout:
                 lines.append(line.rstrip("\n"))
@@ -94,6 +98,8 @@ class Local:
             returncode = process.wait()
         finally:
             timer.cancel()
+            self._stop.remove(self._kill)
+        self._stop.raise_if_set()
         return Completed(returncode, tuple(lines), is_timed_out.is_set())
 
     def pull(self, remote_name: str, local: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from targets.devices import holder
 from targets.devices.agent_link import AgentLink, Reply
 from targets.devices.lines import Lines
 from targets.devices.openssh import OpenSsh
+from targets.devices.stop import Stop
 from targets.devices.transport import Completed
 from targets.errors import ConnectionLost, DeviceError
 
@@ -40,9 +42,18 @@ class Ssh:
     """One job's folder on a device, and the process in it."""
 
     def __init__(
-        self, ssh: OpenSsh, say: Callable[[str], None] = lambda line: None, *, reconnect_s: float = RECONNECT_S
+        self,
+        ssh: OpenSsh,
+        say: Callable[[str], None] = lambda line: None,
+        *,
+        stop: Optional[Stop] = None,
+        answered: Optional[threading.Event] = None,
+        reconnect_s: float = RECONNECT_S,
     ) -> None:
+        """Prepare a job on a device, which is waited for like one that is under way where it has `answered` before."""
         self._ssh = ssh
+        self._stop = stop or Stop()
+        self._answered = answered or threading.Event()
         self._owner = holder.describe_myself()
         self._say = say
         self._reconnect_s = reconnect_s
@@ -51,7 +62,14 @@ class Ssh:
         self._is_started = False
 
     def __enter__(self) -> Ssh:
-        self._link = self._open()
+        try:
+            self._link = self._reconnect() if self._answered.is_set() else self._open()
+        except ConnectionLost:
+            if self._stop.is_set:
+                self._leave()  # it may have been let in just before
+                self._stop.raise_if_set()
+            raise
+        self._answered.set()
         return self
 
     def __exit__(
@@ -62,11 +80,14 @@ class Ssh:
     ) -> None:
         if error is not None:
             self._drop()  # it may be in the middle of a reply
-        if isinstance(error, ConnectionLost):
-            return  # nobody is there to clean up
+        if not isinstance(error, ConnectionLost):  # else nobody is there to clean up
+            self._leave()
+
+    def _leave(self) -> None:
+        """Have the device end the job where it still runs, and remove its folder."""
         try:
             if self._link is None:
-                self._link = self._greet()
+                self._link = self._greet(None)  # also after a stop: what runs there must end
             self._link.call("close", job=self._job)
         except DeviceError as left:
             self._say(f"{self._ssh.name}: the job's folder stays until the device is used next: {left}")
@@ -181,6 +202,7 @@ class Ssh:
                 return step(link)
             except ConnectionLost as lost:
                 self._drop()
+                self._stop.raise_if_set()
                 self._say(f"{lost}; connecting again")
 
     def _reconnect(self) -> AgentLink:
@@ -190,6 +212,7 @@ class Ssh:
                 self._link = self._open()
                 return self._link
             except ConnectionLost as lost:
+                self._stop.raise_if_set()
                 if time.monotonic() + pause_s > deadline:
                     raise ConnectionLost(
                         f"{lost}; tried for {self._reconnect_s:g} s after the connection broke: run the same command "
@@ -198,9 +221,9 @@ class Ssh:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 5.0)
 
-    def _greet(self) -> AgentLink:
+    def _greet(self, stop: Optional[Stop]) -> AgentLink:
         """Return a link to a new agent, whose work folder is in order."""
-        link = AgentLink(self._ssh)
+        link = AgentLink(self._ssh, stop)
         try:
             said = link.call("hello", work=self._ssh.entry.work_folder, lease_s=LEASE_S)
             if not said["has_numpy"]:
@@ -216,7 +239,8 @@ class Ssh:
 
     def _open(self) -> AgentLink:
         """Return a link that has the device for this job, waiting for others; or that finds the job there again."""
-        link = self._greet()
+        self._stop.raise_if_set()
+        link = self._greet(self._stop)
         try:
             link.send("open", job=self._job, owner=self._owner)
             reply = self._await_turn(link)

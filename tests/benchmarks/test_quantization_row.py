@@ -44,6 +44,7 @@ class Counting(Null):
 FEEDS = {"image": np.zeros((1, 1, 2, 2), np.float32)}
 
 
+@pytest.mark.slow
 def test_every_file_is_timed_in_every_round(identity: Path) -> None:
     target, slow = Counting(), identity.with_name("slow.onnx")
     slow.write_bytes(identity.read_bytes())

@@ -4,12 +4,17 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.artifacts import CompiledModel, Release
 from pipeline.budget import Budget, LatencyBudget
 from pipeline.measuring.verdict import Check, Verdict
+from pipeline.release.card import Card, DataFacts, NetworkFacts
+from pipeline.release.golden import make_golden
+from pipeline.release.licences import Licences
 from pipeline.release.manifest import Interface
 from pipeline.report.report import AccuracyFigures, ArtifactFigures, ExecutedFigures, Report
-from pipeline.stages.package_release import package_release
+from pipeline.stages.package_release import Papers, package_release
 from targets.processing import Processing
 from targets.target import TensorSpec
 
@@ -71,6 +76,37 @@ def passed_report(model: CompiledModel, check: Check = CHECK) -> Report:
     )
 
 
+CARD = Card(
+    description="Reads digits.",
+    intended_use=None,
+    limitations=("never saw letters",),
+    task="classification",
+    data=DataFacts(
+        name="digits", train_images=900, validation_images=100, test_images=360, image_shape=(8, 8, 1), classes=3
+    ),
+    teachers=(NetworkFacts(architecture="resnet (depth 18)", origin="trained from nothing for 3 epochs"),),
+    student=NetworkFacts(architecture="resnet (depth 8)", origin="distilled for 3 epochs", parameters=1234),
+    losses=("kd",),
+    quantization="trained on in int8",
+)
+LICENCES = Licences(model="Apache-2.0", teacher="MIT", dependencies={"onnxruntime": "MIT"})
+
+
+def golden(interface: Interface = INTERFACE) -> dict[str, bytes]:
+    """Return what the model is said to have answered."""
+    random = np.random.default_rng(0)
+    channels = len(interface.processing.scale)
+    images_NHWC = random.integers(0, 256, (8, 8, 8, channels), np.uint8)
+    logits_NK = random.normal(size=(8, len(interface.labels))).astype(np.float32)
+    return make_golden(interface, images_NHWC, logits_NK, step=0.01, noise=1e-4)
+
+
 def package(folder: Path, model: CompiledModel, report: Report, interface: Interface = INTERFACE) -> Release:
-    budget = Budget(latency=LatencyBudget(max_ms=5))
-    return package_release(folder, model, report=report, report_html=b"<p>page</p>", interface=interface, budget=budget)
+    papers = Papers(
+        interface=interface,
+        budget=Budget(latency=LatencyBudget(max_ms=5)),
+        card=CARD,
+        licences=LICENCES,
+        golden=golden(interface),
+    )
+    return package_release(folder, model, papers, report=report, report_html=b"<p>page</p>")

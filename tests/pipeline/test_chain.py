@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,6 +14,8 @@ from pipeline.chain import deploy, earn_place, plan, probe, train_models
 from pipeline.errors import RecipeError
 from pipeline.measuring.verdict import Verdict
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.release.golden import golden_array
+from pipeline.release.payload import read_payload
 from pipeline.release.verify import verify_release
 from pipeline.report.report import Report, read_report
 from pipeline.run import open_run
@@ -95,7 +98,7 @@ def first(bench: Bench) -> Report:
 
 def test_every_stage_runs_and_the_gate_opens(first: Report) -> None:
     names = [stage.name for stage in first.stages]
-    assert names[-3:] == ["check_parity", "measure_accuracy", "profile_latency"]
+    assert names[-4:] == ["check_parity", "measure_accuracy", "profile_latency", "record_answers"]
     assert names.index("train_teacher") < names.index("distill_student") < names.index("check_parity")
     assert first.verdict is Verdict.PASS
 
@@ -104,6 +107,18 @@ def test_a_passed_deployment_leaves_a_release_that_verifies_and_its_report(first
     assert verify_release(bench.release()).ok
     assert read_report((bench.build / "tiny" / "fake" / "report.json").read_text()) == first
     assert "http" not in (bench.build / "tiny" / "fake" / "report.html").read_text()
+
+
+def test_a_release_has_test_images_as_bytes_and_what_the_model_answers_to_them(first: Report, bench: Bench) -> None:
+    payload = read_payload(bench.release())
+    golden, interface = payload.golden, payload.manifest.interface
+    images_NHWC = golden_array(golden.inputs, payload.files)
+    np.testing.assert_array_equal(images_NHWC, bench.load().task.load().test.images[:8])
+    inputs = interface.processing.preprocess(images_NHWC)
+    session = pytest.importorskip("onnxruntime").InferenceSession(payload.model)
+    answered = np.concatenate([session.run(None, {"image": each[None]})[0] for each in inputs])
+    np.testing.assert_allclose(golden_array(golden.outputs, payload.files), answered, atol=golden.tolerance)
+    assert golden.labels == tuple(answered.argmax(axis=1))
 
 
 def test_a_release_is_installed_on_its_device_after_it_answered_there_as_measured(first: Report, bench: Bench) -> None:
@@ -130,7 +145,7 @@ def test_the_device_agrees_with_the_trained_model(first: Report) -> None:
 def test_a_second_deploy_computes_nothing_and_measures_anew(first: Report, bench: Bench) -> None:
     again = bench.deploy()
     fresh = {stage.name for stage in again.stages if not stage.cached}
-    assert fresh == {"check_parity", "measure_accuracy", "profile_latency"}
+    assert fresh == {"check_parity", "measure_accuracy", "profile_latency", "record_answers"}
     assert again.artifact == first.artifact
 
 
@@ -156,6 +171,7 @@ def test_a_float_deployment_shares_the_float_student(first: Report, bench: Bench
     assert {stage.name for stage in report.stages if stage.cached} >= TRAINED - {"train_quantized"}
 
 
+@pytest.mark.slow
 def test_dynamic_activations_need_no_quantized_training(first: Report, bench: Bench) -> None:
     report = bench.deploy('deployments.fake.precision="int8_dynamic"')
     assert {stage.name for stage in report.stages if stage.cached} >= TRAINED - {"train_quantized"}

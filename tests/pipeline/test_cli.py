@@ -176,11 +176,12 @@ def test_a_reader_that_went_away_is_no_news(tmp_path: Path) -> None:
 
 
 def test_profile_prints_figures_and_judges_a_budget(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["profile", str(tiny_model), "--target", "null", "--max-seconds", "10"]
+    arguments = ["profile", str(tiny_model), "--target", "null", "--max-seconds", "3"]
     assert run(arguments) == 0
     assert "95 % of the p99" in capsys.readouterr().out
-    assert run([*arguments, "--max-ms", "1000"]) == 0
-    assert run([*arguments, "--max-ms", "0.000001"]) == 3
+    median = [*arguments, "--percentile", "50"]  # which few samples tell, however busy the machine
+    assert run([*median, "--max-ms", "1000"]) == 0
+    assert run([*median, "--max-ms", "0.000001"]) == 3
     assert "FAIL" in capsys.readouterr().out
 
 

@@ -89,6 +89,16 @@ def test_profiles_of_other_conditions_are_not_compared_unless_told_to(
     assert find_earlier(history.entry(2), [history.entry(1)]) is None
 
 
+def test_devices_of_one_kind_are_compared_each_with_its_own_earlier_profile(tmp_path: Path, report: Report) -> None:
+    history = History(tmp_path)
+    for name in ("cam1", "cam2", "cam1"):
+        history.add(report.model_copy(update={"device": name}), SAMPLES_NS)
+    first, second, third = history.entries()
+    found = find_earlier(third, [first, second])
+    assert found is not None
+    assert (found.number, find_earlier(second, [first])) == (1, None)
+
+
 @pytest.mark.parametrize(
     ("slower", "expected"), [(1.05, "worse"), (1 / 1.05, "better"), (1.0002, "same")], ids=["slower", "faster", "same"]
 )

@@ -1,11 +1,12 @@
 """devices.toml: read strictly, from where it is looked for, and added to without touching what stands there."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.inventory import add_device, load_inventory
+from pipeline.inventory import add_device, choose_devices, load_inventory
 from targets.errors import DeviceError
 
 
@@ -117,3 +118,35 @@ def test_adding_keeps_what_stands_there_and_refuses_a_name_twice(tmp_path: Path)
         with pytest.raises(UsageError, match=words):
             add_device(path, name, fields)
     assert path.read_text() == before
+
+
+FLEET = (
+    "".join(f"[devices.{name}]\nhost = 'x'\n" for name in ("cam2", "cam1", "gate"))
+    + "[groups]\nhall = ['gate', 'cam1']\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["gate"], ("gate",)),
+        (["hall", "cam2"], ("gate", "cam1", "cam2")),
+        (["cam*", "hall"], ("cam2", "cam1", "gate")),
+        (["cam[1]", "local"], ("cam1", "local")),
+        (["*"], ("cam2", "cam1", "gate")),
+        ([], ()),
+    ],
+)
+def test_devices_are_chosen_by_name_group_and_pattern_each_once(
+    words: list[str], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    inventory = load_inventory(write(tmp_path / "devices.toml", FLEET))
+    assert choose_devices(words, inventory, "--device") == names
+
+
+@pytest.mark.parametrize(("word", "hint"), [("cam3", ' (did you mean "cam'), ("dog*", "")])
+def test_what_stands_for_no_device_is_told(word: str, hint: str, tmp_path: Path) -> None:
+    inventory = load_inventory(write(tmp_path / "devices.toml", FLEET))
+    expected = f"--device: expected devices or groups: local, cam2, cam1, gate, hall; got {word}{hint}"
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        choose_devices(["gate", word], inventory, "--device")

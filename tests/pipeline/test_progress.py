@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.progress import LineProgress, SilentProgress, following
-from pipeline.terminal import TerminalProgress, progress_on
+from pipeline.terminal import Board, TerminalProgress, progress_on
 
 
 class Clock:
@@ -84,3 +84,22 @@ def test_silent_progress_takes_everything_and_says_nothing(capsys: pytest.Captur
     with following(SilentProgress(), "any") as on_progress:
         on_progress(1, 2, {"loss": 1.0})
     assert capsys.readouterr() == ("", "")
+
+
+def test_lines_about_many_begin_with_their_names_where_there_is_no_terminal() -> None:
+    said = io.StringIO()
+    board = Board(Console(file=said, width=20))
+    with board.shown(["cam1", "cam2"]):
+        board.console_of("cam2").print("[1/2] a line longer than the console is wide\nand another", soft_wrap=True)
+    assert said.getvalue() == "cam2: [1/2] a line longer than the console is wide\ncam2: and another\n"
+
+
+def test_each_of_many_has_a_row_on_a_terminal_which_shows_its_latest_line() -> None:
+    said = io.StringIO()
+    board = Board(Console(file=said, width=60, force_terminal=True))
+    with board.shown(["cam1", "cam2"]):
+        for line in ("first", "latest [of all]"):
+            board.tell("cam1", line)
+    frame = said.getvalue().rpartition("cam1")[2]
+    assert "latest [of all]" in frame
+    assert "cam2" in frame

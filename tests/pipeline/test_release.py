@@ -58,7 +58,8 @@ def test_another_reader_finds_plain_sorted_stored_files_of_the_reports_time(rele
     with zipfile.ZipFile(release) as archive:
         assert archive.testzip() is None
         entries = archive.infolist()
-    names = ["README.md", "labels.txt", "manifest.json", "model.onnx", "report.html", "report.json"]
+    names = ["MODEL_CARD.md", "README.md", "bom.cdx.json", "golden.json", "golden/images.bin", "golden/logits.bin"]
+    names += ["labels.txt", "manifest.json", "model.onnx", "report.html", "report.json"]
     assert [entry.filename for entry in entries] == names
     assert {entry.date_time for entry in entries} == {(2026, 3, 1, 12, 37, 42)}
     assert {entry.external_attr for entry in entries} == {0o100644 << 16}

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from targets.devices.bundle import build_runner, list_carried
 from targets.devices.device import Device, DeviceFacts, ProfileRequest, open_device
 from targets.devices.local import Local
 from targets.devices.outcome import read_outcome
+from targets.devices.stop import Stop
 from targets.devices.transport import Completed
-from targets.errors import DeviceError, ModelRefused
+from targets.errors import DeviceError, Interrupted, ModelRefused
 from targets.processing import Processing
 from targets.runner.facts import read_sensors
 from targets.runner.job import Job
@@ -180,3 +182,12 @@ def test_the_runner_is_the_same_bytes_each_time_and_carries_its_own_sources(tmp_
         local.push(tmp_path / "runner.pyz", "runner.pyz")
         assert local.run(["-c", program], timeout_s=30, on_line=lines.append).returncode == 0
     assert "runner.pyz" in lines[-1]
+
+
+def test_a_stop_ends_the_job_and_leaves_nothing(tmp_path: Path) -> None:
+    stop, program = Stop(), "print('up', flush=True); import time; time.sleep(60)"
+    with pytest.raises(Interrupted), Local(tmp_path / "work", stop) as device:
+        device.run(["-c", program], 60, lambda line: threading.Thread(target=stop.set).start())
+    assert list((tmp_path / "work").iterdir()) == []
+    with pytest.raises(Interrupted), Local(tmp_path / "work", stop):
+        raise AssertionError("it began")

@@ -57,9 +57,10 @@ def test_latency_says_how_it_was_judged():
     assert "; 120 above the limit; look 1; not decided in time: raise max_seconds" in note
 
 
-def test_an_emulated_device_leaves_latency_open_and_says_why():
+@pytest.mark.parametrize("max_ms", [9.0, 0.99], ids=["decided otherwise", "undecided anyway"])
+def test_an_emulated_device_leaves_latency_open_and_says_why(max_ms: float) -> None:
     emulated = replace(PROFILE, context={"emulated": "the inventory says so"})
-    (check,) = first_answer(Budget.model_validate({"latency": {"max_ms": 9}}), latency=emulated, size_bytes=1)
+    (check,) = first_answer(Budget.model_validate({"latency": {"max_ms": max_ms}}), latency=emulated, size_bytes=1)
     assert check.verdict is Verdict.UNDECIDED
     assert check.note.endswith(
         "the device is emulated: the inventory says so: its times mean nothing: measure on the real one"

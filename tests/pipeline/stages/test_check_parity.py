@@ -10,12 +10,19 @@ from calibrated_students import calibrated_student
 from micro_nets import Net
 from onnx import numpy_helper
 
-from pipeline.artifacts import CompiledModel, Hop, OnnxModel
+from pipeline.artifacts import CompiledModel, Hop, OnnxModel, Parity
 from pipeline.budget import ParityBudget
 from pipeline.export.grids import Tap, diverge, find_taps
 from pipeline.models.resnet import ResNet
 from pipeline.models.trained import TrainedModel
-from pipeline.stages.check_parity import Runtime, bisect_device, check_parity, choose_taps, is_apart
+from pipeline.stages.check_parity import (
+    Runtime,
+    answer_on_host,
+    bisect_device,
+    check_parity,
+    choose_taps,
+    is_apart,
+)
 from pipeline.stages.export_onnx import Export, export_onnx
 from pipeline.tasks.classification import ClassificationTask, Normalization
 from pipeline.tasks.digits import Digits
@@ -52,6 +59,19 @@ def compiled_from(model: OnnxModel) -> CompiledModel:
     return CompiledModel(model.path, model.sha256, model.size_bytes, "none", "1", "here", layers=())
 
 
+def parity_of(student: TrainedModel, model: OnnxModel, host: Runtime) -> Parity:
+    return check_parity(
+        TASK,
+        student,
+        model=model,
+        compiled=compiled_from(model),
+        reference=host,
+        runtime=host,
+        answers=answer_on_host(TASK, student, model, host),
+        budget=TIGHT,
+    )
+
+
 def double_scale_of_weights(path: Path, layer: str) -> None:
     proto = onnx.load(path)
     scale = next(tensor for tensor in proto.graph.initializer if tensor.name == f"{layer}.weight.scale")
@@ -61,8 +81,7 @@ def double_scale_of_weights(path: Path, layer: str) -> None:
 
 def test_a_broken_scale_in_the_file_is_named(student: TrainedModel, model: OnnxModel, host: Runtime) -> None:
     double_scale_of_weights(model.path, BROKEN)
-    files = {"model": model, "compiled": compiled_from(model)}
-    parity = check_parity(TASK, student, **files, reference=host, runtime=host, budget=TIGHT)
+    parity = parity_of(student, model, host)
     (found,) = parity.bisections
     assert found.first is not None
     assert (found.hop, found.first.tensor) == ("torch to ONNX", BEHIND)
@@ -71,8 +90,7 @@ def test_a_broken_scale_in_the_file_is_named(student: TrainedModel, model: OnnxM
 
 
 def test_forms_that_agree_are_not_blamed(student: TrainedModel, model: OnnxModel, host: Runtime) -> None:
-    files = {"model": model, "compiled": compiled_from(model)}
-    parity = check_parity(TASK, student, **files, reference=host, runtime=host, budget=TIGHT)
+    parity = parity_of(student, model, host)
     assert all(found.first is None for found in parity.bisections)  # the limit is beyond float rounding
     assert parity.onnx_vs_device.max_abs_diff == 0.0
 

@@ -22,7 +22,8 @@ from targets.devices.device import Device, ProfileRequest, open_device
 from targets.devices.inventory import DeviceEntry, Inventory
 from targets.devices.openssh import OpenSsh
 from targets.devices.ssh import Ssh
-from targets.errors import ConnectionLost, DeviceError
+from targets.devices.stop import Stop
+from targets.errors import ConnectionLost, DeviceError, Interrupted
 from targets.target import RunOptions
 
 COUNTING = "open('runs', 'a').write('x'); import time; [print(i, flush=True) or time.sleep(0.1) for i in range(12)]"
@@ -174,6 +175,42 @@ def test_ctrl_c_ends_the_job_there_and_leaves_nothing(entry: DeviceEntry) -> Non
         device.run(["-c", HANGING], timeout_s=60, on_line=interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+    assert list((Path(entry.work_folder) / "jobs").iterdir()) == []
+
+
+def test_a_device_that_has_answered_is_waited_for_between_jobs_too(tmp_path: Path, sshd: Sshd) -> None:
+    server = Sshd(tmp_path / "board").prepare().start()
+    board = open_board(server.entry, tmp_path)
+    before = board.probe(Null())
+    server.stop()
+    with pytest.raises(ConnectionLost, match="connection refused"):
+        open_board(server.entry, tmp_path).probe(Null())  # one that was never heard of may not be there at all
+    threading.Timer(1.5, server.start).start()
+    assert board.probe(Null()).identity == before.identity
+    server.stop()
+
+
+def test_a_stop_ends_the_job_there_and_leaves_nothing(entry: DeviceEntry) -> None:
+    stop, pids = Stop(), list[int]()
+
+    def press(line: str) -> None:
+        wait_until((job_folder(entry) / "processes.json").exists)
+        pids.append(process_ids(entry)["job"])
+        threading.Thread(target=stop.set).start()
+
+    with pytest.raises(Interrupted), Ssh(OpenSsh("board", entry), stop=stop) as device:
+        device.run(["-c", HANGING], timeout_s=60, on_line=press)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    assert list((Path(entry.work_folder) / "jobs").iterdir()) == []
+    with pytest.raises(Interrupted), Ssh(OpenSsh("board", entry), stop=stop):
+        raise AssertionError("it began")
+
+
+def test_a_stop_ends_waiting_for_a_device(entry: DeviceEntry) -> None:
+    stop = Stop()
+    with ssh_to(entry), pytest.raises(Interrupted):
+        Ssh(OpenSsh("board", entry), lambda line: stop.set(), stop=stop).__enter__()
     assert list((Path(entry.work_folder) / "jobs").iterdir()) == []
 
 

@@ -1,0 +1,6 @@
+package ai.onnxruntime;
+
+public enum OnnxJavaType {
+    FLOAT,
+    UINT8
+}
