@@ -157,6 +157,7 @@ def test_a_budget_that_the_untrained_student_misses_ends_the_run(bench: Bench, t
     assert not bench.release(tmp_path).parent.exists()
 
 
+@pytest.mark.slow
 def test_train_anyway_goes_on_and_still_releases_nothing(first: Report, bench: Bench) -> None:
     report = bench.deploy(MISSED, train_anyway=True)
     assert report.verdict is Verdict.FAIL

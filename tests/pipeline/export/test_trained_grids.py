@@ -65,8 +65,15 @@ def logits(proto: onnx.ModelProto, path: Path) -> np.ndarray:
     return session.bind({"image": IMAGES.numpy()})()["logits"]
 
 
-@pytest.mark.parametrize("scales", ["ema", "learned"])
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("bits", "scales"),
+    [
+        (4, "learned"),
+        pytest.param(4, "ema", marks=pytest.mark.slow),
+        pytest.param(8, "learned", marks=pytest.mark.slow),
+        pytest.param(8, "ema", marks=pytest.mark.slow),
+    ],
+)
 def test_codes_of_few_bits_and_learned_scales_are_exported_as_trained(
     bits: int, scales: Scales, tmp_path: Path
 ) -> None:

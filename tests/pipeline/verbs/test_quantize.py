@@ -45,6 +45,7 @@ def test_a_model_becomes_int8_with_its_figures(folder: Path, capsys: pytest.Capt
     assert found["speedup"]["rounds"] == 21
 
 
+@pytest.mark.slow
 def test_a_second_call_only_measures_and_people_get_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["quantize", "small.onnx", "--data", "images", "--target", "null", "--float", "second", *QUICK]
     assert run(command) == 0

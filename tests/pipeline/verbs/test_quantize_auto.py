@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_where_int8_is_emulated_float_is_written_with_the_search_as_evidence(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
