@@ -22,6 +22,8 @@ from targets.errors import EdgeproofError
 MAX_BYTES = 2**31
 """Of a whole archive: it is read into memory once, so that what was verified is what is used."""
 MAX_ENTRIES = 1000
+MAX_NAME = 255
+"""Characters of a file's path."""
 MAX_JSON_BYTES = 2**24
 """Of one file that is parsed."""
 
@@ -47,9 +49,10 @@ class Piece:
 def is_safe_name(name: str) -> bool:
     """Whether `name` is a plain relative path that means the same file in every system.
 
-    ASCII words between slashes: no "..", no leading slash or dot, no backslash, drive, or control character.
+    ASCII words between slashes, 255 characters at most: no "..", no leading slash or dot, no backslash, drive, or
+    control character.
     """
-    return _SAFE_NAME.fullmatch(name) is not None
+    return len(name) <= MAX_NAME and _SAFE_NAME.fullmatch(name) is not None
 
 
 def parse_time(created_at: str) -> datetime:

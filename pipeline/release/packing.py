@@ -67,7 +67,7 @@ def check_names(names: list[str]) -> Iterator[Difference]:
 
 def check_folders(names: Iterable[str]) -> Iterator[Difference]:
     """Look for names of files that others take for a folder."""
-    taken = set(names)
+    taken = {name for name in names if is_safe_name(name)}
     for name in sorted(taken):
         parts = name.split("/")
         for depth in range(1, len(parts)):

@@ -50,7 +50,7 @@ class GoldenAnswers(ReleasePart):
 
     samples: int = Field(ge=1)
     """How many golden inputs were asked."""
-    largest_difference: float | None = Field(ge=0)
+    largest_difference: float | None = Field(ge=0, le=3.5e38)
     """Largest absolute difference of any logit; null where an answer was not finite."""
     labels_equal: bool
     """Whether the class of every sample is the golden one."""

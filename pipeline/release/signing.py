@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "EDGEPROOF_SIGNING_KEY"
 """Environment: the private key itself (PEM), or the path of its file."""
 PASSPHRASE_VARIABLE = "EDGEPROOF_KEY_PASSPHRASE"
+MAX_PASSPHRASE = 1023
+"""Bytes that OpenSSL takes."""
 PRIVATE_FILE, PUBLIC_FILE = "signing_key.pem", "signing_key.pub.pem"
 _MAX_KEY_BYTES = 2**16
 
@@ -111,8 +113,13 @@ def new_key(folder: Path, passphrase: str | None = None) -> NewKey:
         PrivateFormat,
     )
 
+    secret = os.fsencode(passphrase or "")
+    if len(secret) > MAX_PASSPHRASE:
+        raise UsageError(
+            f"{PASSPHRASE_VARIABLE}: expected at most {MAX_PASSPHRASE} bytes; got {len(secret)}; choose a shorter one"
+        )
     key = Ed25519PrivateKey.generate()
-    encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    encryption = BestAvailableEncryption(secret) if secret else NoEncryption()
     private, public = folder / PRIVATE_FILE, folder / PUBLIC_FILE
     for path in (private, public):
         if path.exists() or path.is_symlink():
@@ -137,7 +144,7 @@ def find_signing_key(path: Path | None, environment: Mapping[str, str]) -> Signi
     if not said:
         return None
     if said.startswith("-----BEGIN"):
-        return _read_private(KEY_VARIABLE, said.encode(), passphrase)
+        return _read_private(KEY_VARIABLE, os.fsencode(said), passphrase)
     try:
         content = _read(Path(said))
     except UsageError:  # which would show it, and it may be a key without its first line
@@ -181,7 +188,7 @@ def _read_private(where: str, content: bytes, passphrase: str | None) -> Signing
     if is_encrypted and passphrase is None:
         raise UsageError(f"{expected}; got one that is encrypted; put its passphrase into {PASSPHRASE_VARIABLE}")
     try:
-        key = load_pem_private_key(content, passphrase.encode() if passphrase and is_encrypted else None)
+        key = load_pem_private_key(content, os.fsencode(passphrase) if passphrase and is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         got = f"one that {PASSPHRASE_VARIABLE} does not open" if is_encrypted else "something else"
         raise UsageError(f"{expected}; got {got}") from error

@@ -69,6 +69,7 @@ def run_gate(profiles: Sequence[Path], release: Path, *, as_json: bool) -> int:
     for path, test in zip(profiles, tests, strict=True):
         require_release(path, test, opened.manifest)
         require_alike(path, test, profiles[0], tests[0])
+    require_fresh(profiles, tests)
     golden = read_golden(opened.files, opened.manifest.root)
     judged = judge(tests, opened.manifest, golden)
     if as_json:
@@ -76,6 +77,24 @@ def run_gate(profiles: Sequence[Path], release: Path, *, as_json: bool) -> int:
     else:
         _show(console_for_people(as_json=False), judged)
     return EXIT_CODES[judged.verdict]
+
+
+def require_fresh(profiles: Sequence[Path], tests: Sequence[SelfTest]) -> None:
+    """Refuse the samples of one start of the app that are given as those of two.
+
+    Raises:
+        UsageError: names the second.
+    """
+    seen: set[bytes] = set()
+    for path, test in zip(profiles, tests, strict=True):
+        for block in test.blocks_ns:
+            content = block.tobytes()
+            if content in seen and block.min() < block.max():  # a coarse clock may say one figure throughout
+                raise UsageError(
+                    f"{path}: samples_ns: expected those of another start of the app; got the very same samples again; "
+                    "give each profile once"
+                )
+            seen.add(content)
 
 
 def require_release(path: Path, test: SelfTest, manifest: Manifest) -> None:

@@ -74,7 +74,7 @@ def run_release(request: ReleaseRequest, *, as_json: bool) -> int:
         archive = request.archive
     with console.status(f"packaging {archive.name} for {platform.kind}"):
         payload = read_payload(archive)
-        _require_own(payload, recipe, archive)
+        _require_own(payload, recipe, archive, request.deployment)
         package = make_package(platform, payload, key)
         folder = _write(request, recipe, payload, package)
     if as_json:
@@ -165,18 +165,32 @@ def _deploy(request: ReleaseRequest, recipe: Recipe, deployment: Deployment, con
     return 0 if archive_of(recipe, deployment, request.build).exists() else EXIT_CODES[report.verdict]
 
 
-def _require_own(payload: Payload, recipe: Recipe, archive: Path) -> None:
+def _require_own(payload: Payload, recipe: Recipe, archive: Path, deployment: str | None) -> None:
+    """Refuse a release of another recipe, of another deployment, or of budgets or licences that the recipe left."""
     manifest = payload.manifest
+    if deployment is not None and deployment != manifest.deployment:
+        raise UsageError(
+            f"{archive}: expected a release of deployment {deployment}; got one of {manifest.deployment}; leave "
+            "--deployment out, or name another archive"
+        )
     if (manifest.name, manifest.version) != (recipe.name, recipe.version):
         raise UsageError(
             f"{archive}: expected a release of {recipe.name} {recipe.version}; got {manifest.name} {manifest.version}; "
             "name its own recipe, or deploy again"
         )
+    own = next((each for each in recipe.deployments if each.name == manifest.deployment), None)
+    if own is None or manifest.budget != own.budget:
+        raise UsageError(
+            f"{archive}: expected a release that was judged by the recipe's budget of {manifest.deployment}; got "
+            "another budget; deploy again"
+        )
+    if refusals := recipe.release.licences.refusals(manifest.licences):
+        raise UsageError(f"{archive}: {'; '.join(refusals)}")
 
 
 def _write(request: ReleaseRequest, recipe: Recipe, payload: Payload, package: Package) -> Path:
     packages = request.build / recipe.name / payload.manifest.deployment / PACKAGES
-    folder = request.out or packages / package.platform
+    folder = (request.out or packages / package.platform).absolute()
     with writing_in(folder.parent, "the package"):
         packages.mkdir(parents=True, exist_ok=True)
         with held(packages / "lock", f"packaging {recipe.name} for {package.platform}"):

@@ -12,6 +12,11 @@ from pipeline.release.signing import PublicKey, read_public_key
 from pipeline.release.verify import Verification, verify_release
 from pipeline.verbs.output import console_for_people, write_json
 
+UNSIGNED = (
+    "WARNING: NOT SIGNED: this finds accidents, not forgeries: whoever changes a file can write every digest anew. Ask "
+    "for a signed package, and check it with --key PUBLIC.pem"
+)
+
 
 def run_verify(path: Path, key_file: Path | None, *, as_json: bool) -> int:
     """Print what differs in a release or package; 1 where anything does.
@@ -38,6 +43,7 @@ def _as_json(path: Path, verification: Verification) -> JsonValue:
         "ok": verification.ok,
         "platform": manifest.platform if manifest else None,
         "signed_by": verification.signed_by,
+        "warning": None if verification.signed_by else UNSIGNED,
         "is_trusted": verification.is_trusted,
         "differences": [str(difference) for difference in verification.differences],
     }
@@ -62,10 +68,7 @@ def _signature_line(verification: Verification, manifest: Manifest, key: PublicK
     if key is not None:
         return f"✓ signed by key {key.key_id}, which was given"
     if verification.signed_by is None:
-        return (
-            "WARNING: NOT SIGNED: this finds accidents, not forgeries: whoever changes a file can write every digest "
-            "anew. Ask for a signed package, and check it with --key PUBLIC.pem"
-        )
+        return UNSIGNED
     return (
         f"WARNING: SIGNATURE NOT CHECKED: {manifest.root}{ATTESTATION} names key {verification.signed_by}, and so "
         "could anybody: check it with --key PUBLIC.pem, the signer's public key from another source than this file"

@@ -214,3 +214,9 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
             read_public_key(path)
         with pytest.raises(UsageError, match=path.name):
             find_signing_key(path, {})
+
+
+def test_a_passphrase_that_is_too_long_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected at most 1023 bytes; got 1100"):
+        new_key(tmp_path / "keys", "a" * 1100)
+    assert not (tmp_path / "keys").exists()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sample_release import TIME, compiled_model, package, passed_report
 
-from pipeline.release.archive import lay_out, zip_time
+from pipeline.release.archive import is_safe_name, lay_out, zip_time
 from pipeline.release.manifest import Manifest, canonical_json
 from pipeline.release.text import violations
 from pipeline.release.verify import Verification, open_release, verify_release
@@ -298,3 +298,8 @@ def test_a_manifest_that_is_no_json_says_where_it_breaks() -> None:
     with pytest.raises(ValidationError) as caught:
         Manifest.model_validate_json("{\n  x: 1\n}")
     assert violations(caught.value) == [("contents", "JSON", "key must be a string at line 2 column 3")]
+
+
+def test_a_name_that_is_too_long_is_no_safe_one() -> None:
+    assert is_safe_name("a/" * 127 + "a")
+    assert not is_safe_name("a/" * 128 + "a")

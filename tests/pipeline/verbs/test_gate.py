@@ -76,7 +76,13 @@ def test_fast_golden_answers_in_twelve_starts_pass(release: Path, capsys: pytest
 
 def test_slow_phone_fails_however_the_files_are_split(release: Path) -> None:
     assert gate(release, said(release, samples_ns=around(9, 12, 600))) == 3
-    assert gate(release, *(said(release, samples_ns=around(9, 1, 600)[0]) for _ in range(12))) == 3
+    assert gate(release, *(said(release, samples_ns=block) for block in around(9, 12, 600))) == 3
+
+
+def test_one_start_does_not_count_as_twelve(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = said(release, samples_ns=around(1, 1, 600)[0])
+    assert gate(release, *[profile] * 12) == 2
+    assert "the very same samples again; give each profile once" in capsys.readouterr().err
 
 
 def test_one_start_must_hold_with_twice_the_time(release: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ from pipeline.measuring.verdict import Verdict
 from pipeline.report.report import report_json
 
 RECIPE = "recipes/digits.toml"
+BUDGET = "deployments.cpu.budget={ latency = { max_ms = 5.0 } }"
+"""Which the sample was judged by."""
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def build(tmp_path: Path) -> Path:
 
 
 def _release(build: Path, *arguments: str) -> int:
-    return run(["release", RECIPE, "--for", "web", "--build", str(build), *arguments])
+    return run(["release", RECIPE, "--for", "web", "--build", str(build), "--set", BUDGET, *arguments])
 
 
 def _judged(build: Path, deployment: str, verdict: Verdict) -> None:
@@ -46,6 +48,24 @@ def test_first_deployment_that_passed_is_packaged_with_its_size_and_its_limits(
         assert words in said
     assert run(["verify", str(archive)]) == 0
     assert "WARNING: NOT SIGNED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            "deployments.cpu.budget.latency.max_ms=4.0",
+            "expected a release that was judged by the recipe's budget of cpu",
+        ),
+        ('release.licences.forbid=["Apache-2.0"]', "expected a licence none of Apache-2.0"),
+    ],
+    ids=["budget", "licence"],
+)
+def test_a_release_that_the_recipe_has_left_behind_is_not_packaged(
+    build: Path, change: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _release(build, "--set", change) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_machines_get_what_people_get(build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
