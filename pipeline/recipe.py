@@ -36,7 +36,7 @@ from targets import AnyTarget
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_VERSION = r"^\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$"
+_VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?$"
 
 
 def _fit_for_a_folder(name: str) -> str:
@@ -174,7 +174,7 @@ class Recipe(RecipePart):
 
     name: Name = Field(examples=["my-model"])
     """Name of the release, and of its folder in the build."""
-    version: str = Field(pattern=_VERSION, examples=["0.1.0"])
+    version: str = Field(pattern=_VERSION, max_length=100, examples=["0.1.0"])
     """Semantic version of the release."""
     license: Expression = Field(examples=["Apache-2.0"])
     """SPDX licence of the released model."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.release.bill import Library
 from pipeline.release.golden import Golden, read_golden
 from pipeline.release.manifest import GOLDEN, LABELS, README, REPORT_PAGE, Manifest
 from pipeline.release.signing import Signer
@@ -74,6 +75,8 @@ class Package:
     """One line that adds it to an app."""
     limits: tuple[str, ...]
     """What was not executed or not measured, in words."""
+    libraries: tuple[Library, ...]
+    """What an app that adds it gets with it."""
 
 
 class Platform(Protocol):

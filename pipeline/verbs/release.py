@@ -20,6 +20,7 @@ from pipeline.locks import held
 from pipeline.measuring.verdict import Verdict
 from pipeline.publish import RELEASE
 from pipeline.recipe import Deployment, Recipe, load_recipe
+from pipeline.release.licences import same_licence
 from pipeline.release.packages import RUNTIME, make_package, overhead, write_package
 from pipeline.release.payload import Package, Payload, read_payload
 from pipeline.release.platforms import DEFAULTS, AnyPlatform
@@ -76,6 +77,7 @@ def run_release(request: ReleaseRequest, *, as_json: bool) -> int:
         payload = read_payload(archive)
         _require_own(payload, recipe, archive, request.deployment)
         package = make_package(platform, payload, key)
+        _require_licences(payload, recipe, package)
         folder = _write(request, recipe, payload, package)
     if as_json:
         write_json(_as_json(payload, package, folder, key))
@@ -184,8 +186,20 @@ def _require_own(payload: Payload, recipe: Recipe, archive: Path, deployment: st
             f"{archive}: expected a release that was judged by the recipe's budget of {manifest.deployment}; got "
             "another budget; deploy again"
         )
-    if refusals := recipe.release.licences.refusals(manifest.licences):
-        raise UsageError(f"{archive}: {'; '.join(refusals)}")
+    if not same_licence(manifest.licences.model, recipe.license):
+        raise UsageError(
+            f"{archive}: expected a model under {recipe.license}, as the recipe says; got one under "
+            f"{manifest.licences.model}; deploy again"
+        )
+
+
+def _require_licences(payload: Payload, recipe: Recipe, package: Package) -> None:
+    """Refuse what the recipe forbids of the release, and of what the package needs beside it."""
+    found = payload.manifest.licences
+    libraries = {each.name: each.licence for each in package.libraries}
+    found = found.model_copy(update={"dependencies": {**found.dependencies, **libraries}})
+    if refusals := recipe.release.licences.refusals(found):
+        raise UsageError(f"--for {package.platform}: {'; '.join(refusals)}; change release.licences, or what is used")
 
 
 def _write(request: ReleaseRequest, recipe: Recipe, payload: Payload, package: Package) -> Path:

@@ -34,6 +34,8 @@ REPOSITORY = "maven/"
 PROPERTIES = "model.properties"
 RUNTIME_URL = "pkg:maven/com.microsoft.onnxruntime/onnxruntime-android"
 _GROUP = r"^[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z][A-Za-z0-9_-]*)*$"
+_TAKEN = ("java", "javax", "android", "androidx")
+"""First words of packages that only the platform itself may define classes in."""
 _ARTIFACT = r"^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
 _FIRST_WITH_BUFFERS = (1, 20)
 """Of ONNX Runtime: its Java API takes a model that is mapped into memory since then (its pull request 20062)."""
@@ -55,7 +57,7 @@ class Android(RecipePart):
     providers: tuple[Provider, ...] = Field(default=("cpu",), min_length=1)
     """What computes, the preferred first; what a build of ONNX Runtime lacks is passed over. The verdict was measured
     with `cpu`."""
-    onnxruntime: str = Field(default="1.30.0", pattern=r"^\d+\.\d+\.\d+$", examples=["1.22.0"])
+    onnxruntime: str = Field(default="1.30.0", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$", examples=["1.22.0"])
     """Version of com.microsoft.onnxruntime:onnxruntime-android, which not every version of ONNX Runtime has; 1.20.0 or
     newer."""
     ort: bool = True
@@ -85,6 +87,16 @@ class Android(RecipePart):
             raise ValueError('loads: expected "onnx" where ort = false; got "ort"')
         return self
 
+    @field_validator("group")
+    @classmethod
+    def _is_no_platforms(cls, group: str) -> str:
+        if group.split(".")[0] in _TAKEN:
+            raise ValueError(
+                f"expected a group that does not begin with {', '.join(_TAKEN)}, whose classes Java and Android keep "
+                f'to themselves; got "{group}"'
+            )
+        return group
+
     def refusal(self, name: str, version: str) -> str | None:
         """Return why Maven or Gradle would refuse the name or the version, or take them for something else."""
         if self.artifact is None and re.fullmatch(_ARTIFACT, name) is None:
@@ -108,6 +120,7 @@ class Android(RecipePart):
         """Return a Maven repository with the AAR, its POM and its sources, and a README beside it."""
         wrapper = _Wrapper.of(self, payload)
         created_at = parse_time(payload.manifest.created_at)
+        libraries = (Library("onnxruntime-android", self.onnxruntime, RUNTIME_URL, "MIT"),)
         aar = seal(
             wrapper.files(payload),
             payload,
@@ -115,7 +128,7 @@ class Android(RecipePart):
             root=wrapper.assets,
             model=(EVIDENCE if self.loads == "ort" else wrapper.assets) + payload.manifest.model,
             evidence=EVIDENCE,
-            libraries=(Library("onnxruntime-android", self.onnxruntime, RUNTIME_URL, "MIT"),),
+            libraries=libraries,
             signer=signer,
         )
         sources = b"".join(piece.data for piece in lay_out(wrapper.relocation.sources(), created_at))
@@ -127,6 +140,7 @@ class Android(RecipePart):
             archive=REPOSITORY + wrapper.coordinates.file(".aar"),
             use=f'implementation("{wrapper.coordinates}")',
             limits=wrapper.limits,
+            libraries=libraries,
         )
 
 

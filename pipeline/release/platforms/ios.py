@@ -46,8 +46,8 @@ TAKEN = frozenset(
 )
 """Of Swift, of what the package is built with, and of itself: a module of such a name would hide what it means."""
 SEMANTIC = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
+    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
     re.ASCII,
 )
@@ -63,7 +63,7 @@ def _is_module(name: str) -> str:
     return name
 
 
-SystemVersion = Annotated[str, Field(pattern=r"^[1-9]\d*\.\d+(\.\d+)?$")]
+SystemVersion = Annotated[str, Field(pattern=r"^[1-9][0-9]*\.[0-9]+(\.[0-9]+)?$")]
 
 
 class IOS(RecipePart):
@@ -73,7 +73,7 @@ class IOS(RecipePart):
     """Which platform."""
     module: Annotated[str, AfterValidator(_is_module)] | None = Field(default=None, examples=["AcmeDigits"])
     """Name of the package and of its module; EdgeproofName, of the recipe's name, if left out."""
-    onnxruntime: str = Field(default="1.24.2", pattern=r"^\d+\.\d+\.\d+$")
+    onnxruntime: str = Field(default="1.24.2", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
     """Version of github.com/microsoft/onnxruntime-swift-package-manager, exactly; a tag of it."""
     minimum_ios: SystemVersion = "15.0"
     """Oldest iOS that the package runs on; ONNX Runtime's package 1.24 needs 15."""
@@ -96,19 +96,27 @@ class IOS(RecipePart):
         constants = constants_of(payload.manifest)
         module = self.module or _module_of(constants.name)
         root = f"Sources/{module}/Release/"
+        libraries = (Library("onnxruntime", self.onnxruntime, RUNTIME_URL, "MIT"),)
         sealed = seal(
             self._files(payload, constants, module, root),
             payload,
             platform=self.kind,
             root=root,
             model=f"{root}model.onnx",
-            libraries=(Library("onnxruntime", self.onnxruntime, RUNTIME_URL, "MIT"),),
+            libraries=libraries,
             signer=signer,
         )
         archive = f"{module}-{constants.version}.zip"
         folder = {f"{module}/{path}": content for path, content in read_zip(sealed).files.items()}
         use = f'.package(path: "../{module}"), .product(name: "{module}", package: "{module}")'
-        return Package(self.kind, {**folder, archive: sealed}, archive=archive, use=use, limits=self._limits(constants))
+        return Package(
+            self.kind,
+            {**folder, archive: sealed},
+            archive=archive,
+            use=use,
+            limits=self._limits(constants),
+            libraries=libraries,
+        )
 
     def _files(self, payload: Payload, constants: WrapperConstants, module: str, root: str) -> dict[str, bytes]:
         sources, tests = f"Sources/{module}", f"Tests/{module}Tests"

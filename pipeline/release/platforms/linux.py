@@ -1,5 +1,6 @@
 """Linux: a Python wheel, and the same files as a plain archive. Rule: pure Python 3.8, one for all processors."""
 
+import json
 import keyword
 import sys
 from dataclasses import dataclass
@@ -39,9 +40,13 @@ def _is_distribution(name: str) -> str:
 
 def _is_range(text: str) -> str:
     try:
+        if not text.isprintable():
+            raise InvalidSpecifier(text)
         SpecifierSet(text)
     except InvalidSpecifier as error:
-        raise ValueError(f'expected a range of versions as pip takes it, like ">=1.18,<2"; got "{text}"') from error
+        raise ValueError(
+            f'expected a range of versions as pip takes it, like ">=1.18,<2"; got {json.dumps(text)}'
+        ) from error
     return text
 
 
@@ -107,7 +112,14 @@ class Linux(RecipePart):
             )
             for name, files in ((wheel, as_wheel), (archive, as_archive))
         }
-        return Package(self.kind, sealed, archive=wheel, use=f"pip install ./{wheel}", limits=wrapper.limits)
+        return Package(
+            self.kind,
+            sealed,
+            archive=wheel,
+            use=f"pip install ./{wheel}",
+            limits=wrapper.limits,
+            libraries=libraries,
+        )
 
     def _describe(self, payload: Payload) -> "_Wrapper":
         constants = constants_of(payload.manifest)

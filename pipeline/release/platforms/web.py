@@ -32,11 +32,11 @@ _PART = r"[a-z0-9][a-z0-9._~-]*"
 _NAME = re.compile(rf"(@{_PART}/)?{_PART}")
 _LONGEST_NAME = 214
 _VERSION = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
+    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
 )
 """Of semver.org, without the build metadata that npm drops."""
-_RANGE = r"^([\^~]|>=)?\d+\.\d+\.\d+( <\d+(\.\d+){0,2})?$"
+_RANGE = r"^([\^~]|>=)?[0-9]+\.[0-9]+\.[0-9]+( <[0-9]+(\.[0-9]+){0,2})?$"
 _RUNTIMES = ("onnxruntime-node", "onnxruntime-web")
 _TAKEN = """
 assert async_hooks buffer child_process cluster console constants crypto dgram diagnostics_channel dns domain events fs
@@ -84,6 +84,7 @@ class Web(RecipePart):
         wrapper = self._describe(payload)
         reduced = reduced_build_files(payload, None) if self.ort else {}
         own = {**wrapper.files(payload, reduced), **{RELEASE_FOLDER + name: reduced[name] for name in reduced}}
+        libraries = tuple(Library(each, self.onnxruntime, f"pkg:npm/{each}", "MIT") for each in _RUNTIMES)
         content = seal(
             {ROOT + path: own[path] for path in own},
             payload,
@@ -91,11 +92,18 @@ class Web(RecipePart):
             root=ROOT + RELEASE_FOLDER,
             model=ROOT + RELEASE_FOLDER + payload.manifest.model,
             container="tgz",
-            libraries=[Library(each, self.onnxruntime, f"pkg:npm/{each}", "MIT") for each in _RUNTIMES],
+            libraries=libraries,
             signer=signer,
         )
         use = f"npm install ./{wrapper.archive} onnxruntime-web"
-        return Package(self.kind, {wrapper.archive: content}, archive=wrapper.archive, use=use, limits=wrapper.limits)
+        return Package(
+            self.kind,
+            {wrapper.archive: content},
+            archive=wrapper.archive,
+            use=use,
+            limits=wrapper.limits,
+            libraries=libraries,
+        )
 
     def _describe(self, payload: Payload) -> "_Wrapper":
         constants = constants_of(payload.manifest)

@@ -58,8 +58,10 @@ def test_first_deployment_that_passed_is_packaged_with_its_size_and_its_limits(
             "expected a release that was judged by the recipe's budget of cpu",
         ),
         ('release.licences.forbid=["Apache-2.0"]', "expected a licence none of Apache-2.0"),
+        ('release.licences.forbid=["MIT"]', "onnxruntime-web: expected a licence none of MIT"),
+        ('license="GPL-3.0-or-later"', "expected a model under GPL-3.0-or-later, as the recipe says"),
     ],
-    ids=["budget", "licence"],
+    ids=["budget", "licence", "licence of a library", "another licence"],
 )
 def test_a_release_that_the_recipe_has_left_behind_is_not_packaged(
     build: Path, change: str, words: str, capsys: pytest.CaptureFixture[str]
