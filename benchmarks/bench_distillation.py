@@ -11,6 +11,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from benchmarks.worker import Worker, python_worker
 from pipeline.models.resnet import ResNet
 from pipeline.models.trained import read_state
 from pipeline.tasks.cifar10 import ARCHIVES, Cifar10
+from pipeline.training.int8_teacher import has_int8
 
 HERE = Path(__file__).parent
 DEPTHS = (20, 8)
@@ -31,12 +33,15 @@ TEACHER = Path("teachers") / "derived" / "resnet56_ft_jpeg.pt"
 WARMUP_STEPS = 4
 LOADER_WORKERS = (0, 1, 2)
 CIFAR_IMAGES = 50_000
+MODES = {"live": "int8" if has_int8() else "bf16", "live-bf16": "bf16", "stored": "bf16"}
+"""What the teacher computes in."""
 QUIET_CORES, TRIES = 0.2, 3
 """A turn during which others kept more cores busy is taken again, so often at most; the quietest counts."""
 NOTES = (
     "plain KD (T 4, CE 0.1 + KD 0.9), batch 128, crop (padding 4) and flip. live: a teacher's pass for every image of "
-    "every epoch; stored: from a filled table. Both beside the same live torchdistill, whose own cache stores outputs "
-    "by image alone and is wrong under augmentation.",
+    f"every epoch, in {MODES['live']} (teacher_precision; live-bf16: in bf16); stored: from a table that was filled in "
+    "bf16. All beside the same live torchdistill, whose own cache stores outputs by image alone and is wrong under "
+    "augmentation.",
     "ours: fit(), an epoch from its start to its last step, after one epoch of warm-up. peer: fp32, its models, loss, "
     "box, transforms and loader, the calls of its example script; the number of loader workers that was best here; "
     "the same teacher, its parameter-free shortcuts written as the convolutions that torchdistill's ResNet has.",
@@ -88,16 +93,18 @@ class Comparison:
         num_workers = self._best_loader(depth)
         turns = {
             "peer": lambda: self._ask_peer(depth, num_workers),
-            "live": lambda: self._quiet(self._ours, depth=depth, stored=False),
-            "stored": lambda: self._quiet(self._ours, depth=depth, stored=True),
+            **{
+                mode: partial(self._quiet, self._ours, depth=depth, stored=mode == "stored", precision=precision)
+                for mode, precision in MODES.items()
+            },
         }
         names = list(turns)
         answers: dict[str, list[Mapping[str, float]]] = {name: [] for name in names}
         for round_ in range(rounds):
-            for name in names[round_ % 3 :] + names[: round_ % 3]:
+            for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
                 answers[name].append(turns[name]())
         filling = statistics.median(answer["filling_s_per_1000"] for answer in answers["stored"])
-        saved = 1000 / images_per_s(answers["live"]) - 1000 / images_per_s(answers["stored"])
+        saved = 1000 / images_per_s(answers["live-bf16"]) - 1000 / images_per_s(answers["stored"])
         self.figures[f"table of stored-r{depth}"] = {
             "filling a column of 50,000 images, s": filling * CIFAR_IMAGES / 1000,
             "epochs after which filling has paid off": filling / saved,
@@ -112,14 +119,11 @@ class Comparison:
         self.figures[f"r{depth}: cores that others kept busy, mean over the turns"] = {
             name: statistics.mean(answer["others_cores"] for answer in answers[name]) for name in names
         }
-        return [
-            summarize(f"{mode}-r{depth}", list(zip(rates[mode], rates["peer"], strict=True)))
-            for mode in ("live", "stored")
-        ]
+        return [summarize(f"{mode}-r{depth}", list(zip(rates[mode], rates["peer"], strict=True))) for mode in MODES]
 
     def split(self, depth: int) -> None:
         """Ask ours where the time of an epoch goes, by operator."""
-        shares = self._ours.ask(depth=depth, steps=self._steps, stored=True, split=True)
+        shares = self._ours.ask(depth=depth, steps=self._steps, stored=True, precision="bf16", split=True)
         shown = {name: share for name, share in shares.items() if name != "others_cores"}
         self.figures[f"ours, stored-r{depth}: shares of an epoch's time"] = shown
 
@@ -168,7 +172,7 @@ def roofline(machine: Machine, rows: list[Row]) -> dict[str, dict[str, float]]:
     for row in rows:
         mode, _, depth = row.name.partition("-r")
         student = ResNet(depth=int(depth), width=16).build(3, 10)
-        work = training_work(student, teacher if mode == "live" else None)
+        work = training_work(student, None if mode == "stored" else teacher)
         bounds = work.bounds(machine)
         figures[f"{row.name}: bounds, images/s"] = {
             "work of a step, GFLOP": work.flops * 128 / 1e9,
@@ -192,10 +196,22 @@ def prepare_data(folder: Path, num_images: int) -> tuple[dict[str, str], str]:
     np.save(folder / "images.npy", images[order])
     np.save(folder / "labels.npy", labels[order])
     options = {"data": str(folder)}
-    if not (data / TEACHER).is_file():
-        return options, f"{origin}, a teacher of random weights (as fast)"
-    torch.save(read_state(data / TEACHER), folder / "teacher.pt")
-    return {**options, "teacher": str(folder / "teacher.pt")}, f"{origin}, teacher {TEACHER.name}"
+    given = (data / TEACHER).is_file()
+    torch.save(read_state(data / TEACHER) if given else random_teacher(images[:256]), folder / "teacher.pt")
+    words = f"teacher {TEACHER.name}" if given else "a teacher of random weights (as fast)"
+    return {**options, "teacher": str(folder / "teacher.pt")}, f"{origin}, {words}"
+
+
+@torch.no_grad()
+def random_teacher(images_NHWC: np.ndarray) -> dict[str, torch.Tensor]:
+    """Return a state whose BatchNorm has statistics of these images: without, logits grow beyond float16."""
+    torch.manual_seed(0)
+    teacher = ResNet(depth=56, width=16, shortcut="A").build(3, 10).train()
+    for module in teacher.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    teacher(torch.from_numpy(images_NHWC).permute(0, 3, 1, 2) / 255)
+    return teacher.state_dict()
 
 
 def cpu_name() -> str:

@@ -36,6 +36,7 @@ FULL = (
 SHORT = (
     *FULL,
     Method("KD, live teacher", (FEW_LABELS, KD), distillation={"live_teacher": True}),
+    Method("KD from an int8 teacher", (FEW_LABELS, KD), distillation={"teacher_precision": "int8"}),
     Method("hard label", ({"kind": "cross_entropy", "weight": 0.5}, {"kind": "hard_label"})),
     Method("NKD", (LABELS, {"kind": "nkd"})),
     Method("FitNet", (LABELS, {"kind": "fitnet"})),

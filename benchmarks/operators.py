@@ -5,6 +5,8 @@ import re
 from torch.profiler import ProfilerActivity, profile
 
 GROUPS = (
+    ("own kernels, convolution and batch norm, backward", r"^_(Convolution|BatchNorm)\w*Backward"),
+    ("own kernels, convolution and batch norm, forward", r"^_(Convolution|BatchNorm)"),
     ("convolution, backward", r"conv.*backward"),
     ("convolution, forward", r"conv"),
     ("matrix products", r"::(addmm|mm|bmm|matmul|linear)"),

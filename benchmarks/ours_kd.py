@@ -24,6 +24,7 @@ from pipeline.models.resnet import ResNet
 from pipeline.models.trained import load_weights, read_state
 from pipeline.tasks.classification import Normalization, Views
 from pipeline.training.fit import TrainingData, fit
+from pipeline.training.int8_teacher import TeacherPrecision
 from pipeline.training.objective import Networks, Objective, build_objective
 from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.schedule import TrainingSchedule
@@ -48,7 +49,9 @@ class Distillation:
         self._images, self._labels = images, labels
         self._first_loss: float | None = None
 
-    def turn(self, steps: int, *, stored: bool, split: OperatorSplit | None = None) -> dict[str, float]:
+    def turn(
+        self, steps: int, *, stored: bool, precision: TeacherPrecision, split: OperatorSplit | None = None
+    ) -> dict[str, float]:
         """Train two epochs of `steps` steps; return images/s of the second, losses, and what filling the table cost.
 
         Stored: the table of both epochs was filled before. Live: the teacher is asked at every step.
@@ -59,7 +62,8 @@ class Distillation:
         clock = _Clock(split)
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            teachers = self._filled_table(Path(folder), images, views) if stored else self._live(images, views)
+            kept = Path(folder) if stored else None
+            teachers = self._teachers(kept, images, views, precision)
             filling_s = time.perf_counter() - started
             fit(
                 self._student,
@@ -82,13 +86,17 @@ class Distillation:
             "last_loss": clock.losses[-1],
         }
 
-    def _filled_table(self, folder: Path, images: ViewedImages, views: ViewSchedule) -> TeacherSource:
-        outputs = TeacherOutputs(OutputsFolder(folder / "outputs"), {}, self._teacher, images, views)
+    def _teachers(
+        self, folder: Path | None, images: ViewedImages, views: ViewSchedule, precision: TeacherPrecision
+    ) -> TeacherSource:
+        """Return a table, filled, in a folder; without one a live teacher."""
+        if folder is None:
+            return LiveTeachers([self._teacher], (), images, views, precision)
+        outputs = TeacherOutputs(
+            OutputsFolder(folder / "outputs"), {}, self._teacher, images, views, precision=precision
+        )
         outputs.column(0)
         return StoredTeachers([outputs])
-
-    def _live(self, images: ViewedImages, views: ViewSchedule) -> TeacherSource:
-        return LiveTeachers([self._teacher], (), images, views)
 
     def _objective(self, images: ViewedImages) -> Objective:
         example = images.batch(torch.tensor([0]))
@@ -131,7 +139,7 @@ class _Clock:
 
 
 def main() -> None:
-    """Answer each line {"depth", "steps", "stored", "split"} with one line of JSON."""
+    """Answer each line {"depth", "steps", "stored", "precision", "split"} with one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with images.npy and labels.npy")
     parser.add_argument("--teacher", type=Path, help="weights of the ResNet-56; random ones if left out")
@@ -150,7 +158,8 @@ def main() -> None:
         if depth not in distillations:
             distillations[depth] = Distillation(depth, teacher.eval(), images, labels)
         split = OperatorSplit() if asked.get("split") else None
-        answer = distillations[depth].turn(asked["steps"], stored=asked["stored"], split=split)
+        precision = asked["precision"]
+        answer = distillations[depth].turn(asked["steps"], stored=asked["stored"], precision=precision, split=split)
         print(json.dumps(split.shares(answer["seconds"]) if split else answer), flush=True)
 
 

@@ -200,7 +200,7 @@ def train_models(recipe: Recipe, deployment: Deployment, site: Site, stages: Sta
     images = synthesize(recipe, teachers[0], stages)
     student = distill(recipe, teachers, images, stages)
     losses = recipe.quantization.losses if recipe.quantization else ()
-    teaching = Teaching(teachers, losses, stages.outputs)
+    teaching = Teaching(teachers, losses, stages.outputs, precision=recipe.distillation.teacher_precision)
     settled = settle(recipe, deployment, student, site, stages)
     shipped = quantize(recipe, settled.deployment, student, teaching, images, stages)
     return Models(teachers[0], student, settled, shipped)
@@ -233,7 +233,13 @@ def distill(
     distillation = recipe.distillation
     learners = [(each.model, each.training or distillation.training) for each in distillation.assistants]
     for model, training in (*learners, (recipe.student.model, distillation.training)):
-        teaching = Teaching(teachers, distillation.losses, stages.outputs, live=distillation.live_teacher)
+        teaching = Teaching(
+            teachers,
+            distillation.losses,
+            stages.outputs,
+            live=distillation.live_teacher,
+            precision=distillation.teacher_precision,
+        )
         checkpoint = stages.stage(distill_student, recipe.task, model, training, teaching, images)
         teachers = (TrainedModel(model, checkpoint),)
     return teachers[0]

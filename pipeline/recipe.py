@@ -31,6 +31,7 @@ from pipeline.stages.export_onnx import Export
 from pipeline.tasks import AnyTask
 from pipeline.training.calibrate import Calibration
 from pipeline.training.fake_quantize import Scales
+from pipeline.training.int8_teacher import TeacherPrecision
 from pipeline.training.schedule import TrainingSchedule
 from targets import AnyTarget
 
@@ -113,6 +114,9 @@ class Distillation(RecipePart):
     """Learn first, each from the one before; the student learns from the last of them."""
     live_teacher: bool = False
     """Ask the teacher at every step instead of keeping what it said of each view on disk."""
+    teacher_precision: TeacherPrecision = "bf16"
+    """What teachers compute in. int8 is about twice as fast on a CPU with AVX-512 VNNI, and close to bf16: convolutions
+    of 1 x 1 and 3 x 3 behind a ReLU, ranges from 256 training images."""
     data_free: DeepInversion | None = None
     """Learn from images made out of the teacher, not from the training images."""
 

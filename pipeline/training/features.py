@@ -8,8 +8,9 @@ Rule: a network that torch.fx cannot trace is read through forward hooks instead
 import random
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
@@ -22,6 +23,9 @@ from pipeline.training.layout import UNTRACEABLE
 STAGE = "stage:"
 SHOWN = 12
 IN_PLACE_OPERATORS = {"iadd", "isub", "imul", "itruediv", "iand", "ior"}
+PLAIN = (bool, int, float, str)
+TRACERS_OWN = ("_tensor_constant", "_param_constant")
+"""What a trace calls the tensors that it keeps in the root: they are part of the graph."""
 
 Features = tuple[Tensor, ...]
 
@@ -58,14 +62,10 @@ def with_features(network: nn.Module, layers: Sequence[str], *, who: str) -> nn.
     Raises:
         RecipeError: the network does not call a layer in its forward, or what it gives is no tensor.
     """
-    tracer = _Tracer()
-    torch_state, python_state = torch.get_rng_state(), random.getstate()
-    try:
-        graph = tracer.trace(network)
-    except UNTRACEABLE:
+    found = _trace(network)
+    if found is None:
         return _Hooked(network, layers, who)
-    if random.getstate() != python_state or not torch.equal(torch.get_rng_state(), torch_state):
-        return _Hooked(network, layers, who)  # its forward draws numbers in Python, which a graph would freeze
+    tracer, graph = found
     places = [tracer.places.get(layer) for layer in layers]
     if any(place is None for place in places):
         return _Hooked(network, layers, who)  # perhaps called in a way that a graph does not show
@@ -73,8 +73,16 @@ def with_features(network: nn.Module, layers: Sequence[str], *, who: str) -> nn.
     kept = tuple(_copied_node(graph, place) if spoils else place for place in places if place is not None)
     (output,) = graph.find_nodes(op="output")
     output.args = ((output.args[0], kept),)
-    traced = fx.GraphModule(tracer.root, graph)
-    return traced.train(network.training)
+    return fx.GraphModule(tracer.root, graph).train(network.training)
+
+
+def traced(network: nn.Module) -> fx.GraphModule | None:
+    """Return the network's graph of operators, on its own modules and in their modes.
+
+    None where a graph would not do what the network does.
+    """
+    found = None if isinstance(network, _Hooked) else _trace(network)  # a graph would not run its hooks
+    return fx.GraphModule(found[0].root, found[1]) if found else None
 
 
 @torch.no_grad()
@@ -95,6 +103,69 @@ def shapes_of(network: nn.Module, images: Tensor, *, layers: Sequence[str], who:
             got = f"a tensor {list(feature.shape)}" if isinstance(feature, Tensor) else type(feature).__name__
             raise RecipeError(f"{who}: layer {layer!r}: expected it to give a tensor [B, C, ...]; got {got}")
     return tuple(tuple(feature.shape[1:]) for feature in features)
+
+
+def _trace(network: nn.Module) -> tuple["_Tracer", fx.Graph] | None:
+    """Trace; None where a graph would not do what the forward does.
+
+    That is where Python needs values, or the forward draws or keeps something in Python, or turns gradients or autocast
+    on or off: a graph would freeze or lose it.
+    """
+    tracer = _Tracer()
+    random_states, kept = _random_states(), _Kept(network)
+    try:
+        graph = tracer.trace(network)
+    except UNTRACEABLE:
+        kept.put_back()
+        return None
+    if len(tracer.ways) > 1 or _random_states() != random_states or kept.has_changed():
+        kept.put_back()
+        return None
+    return tracer, graph
+
+
+def _random_states() -> tuple[object, ...]:
+    of_numpy = np.random.get_state(legacy=False)["state"]
+    of_torch = bytes(torch.get_rng_state().numpy())
+    return random.getstate(), of_torch, bytes(of_numpy["key"]), of_numpy["pos"]
+
+
+class _Kept:
+    """What a network's modules keep, in attributes and buffers, before a forward."""
+
+    def __init__(self, network: nn.Module) -> None:
+        places = [place for module in network.modules() for place in (vars(module), module._buffers)]
+        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = [(place, dict(place)) for place in places]
+        self._buffers = [(buffer, _version(buffer), buffer.clone()) for buffer in network.buffers()]
+
+    def has_changed(self) -> bool:
+        """Return whether anything is new; an equal number or word is not, nor are the tracer's own constants."""
+        moved = any(_version(buffer) != version for buffer, version, _ in self._buffers)
+        return moved or any(
+            not name.startswith(TRACERS_OWN) if name not in before else not _is_same(value, before[name])
+            for now, before in self._attributes
+            for name, value in now.items()
+        )
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Undo what the forward has done."""
+        for now, before in self._attributes:
+            for name in now.keys() - before.keys():
+                del now[name]
+            now.update(before)
+        for buffer, version, value in self._buffers:
+            if _version(buffer) != version:
+                buffer.copy_(value)
+
+
+def _version(buffer: Tensor) -> int | None:
+    """Return a number that grows as a tensor is written to; None where torch does not count."""
+    return None if buffer.is_inference() else buffer._version
+
+
+def _is_same(value: object, before: object) -> bool:
+    return value is before or (isinstance(before, PLAIN) and type(value) is type(before) and value == before)
 
 
 def _copied_node(graph: fx.Graph, place: fx.Node) -> fx.Node:
@@ -118,10 +189,17 @@ class _Tracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self.places: dict[str, fx.Node] = {}
+        self.ways: set[tuple[bool, bool]] = set()
+        """Whether there were gradients and autocast, at each operator."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Leave whole what changes its ways from epoch to epoch."""
         return isinstance(m, FakeQuantizeActivation) or super().is_leaf_module(m, module_qualified_name)
+
+    def create_node(self, *args: Any, **named: Any) -> fx.Node:
+        """Note in what way an operator would compute."""
+        self.ways.add((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return super().create_node(*args, **named)
 
     def call_module(self, m: nn.Module, forward: object, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         name = self.path_of_module(m)

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from pipeline.distillation.loss import Batch, Mixed
 from pipeline.errors import RecipeError, TrainingDiverged
 from pipeline.progress import OnProgress, say_nothing
+from pipeline.training.fast_step import with_kernels
 from pipeline.training.features import with_features
 from pipeline.training.layout import to_channels_last
-from pipeline.training.memory import keep_freed_memory
+from pipeline.training.memory import keep_freed_memory, unscanned_objects
 from pipeline.training.objective import Objective
 from pipeline.training.resume import RESUME_FILE, read_resume, write_resume
 from pipeline.training.schedule import TrainingSchedule
@@ -62,6 +63,7 @@ class FitResult:
     best: float
 
 
+@unscanned_objects()
 def fit(
     model: nn.Module,
     objective: Objective,
@@ -179,10 +181,12 @@ class _Loop:
     ) -> None:
         self._fabric, self._objective, self._data, self._schedule = fabric, objective, data, schedule
         self._model, self._on_progress = model, on_progress
-        self._network, self._optimizer = fabric.setup(
-            with_features(model, objective.student_layers, who="the student") if objective.student_layers else model,
-            optimizer,
-        )
+        network = model
+        if objective.student_layers:
+            network = with_features(model, objective.student_layers, who="the student")
+        if fabric.device.type == "cpu" and schedule.precision == "bf16-mixed":
+            network = with_kernels(network)
+        self._network, self._optimizer = fabric.setup(network, optimizer)
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]
         self._parts = list(objective.parameters())
         self._steps = max(1, len(data.labels) // schedule.batch_size)

@@ -102,6 +102,12 @@ def fuse_convolutions(graph_module: fx.GraphModule) -> None:
     graph_module.recompile()
 
 
+def is_hooked(layer: nn.Module) -> bool:
+    """Return whether somebody listens to what a layer takes or gives."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return any(hooks)
+
+
 def _operands(
     before: object, network: nn.Module, modules: dict[str, nn.Module]
 ) -> tuple[fx.Node, tuple[fx.Node, ...]] | None:
@@ -157,8 +163,7 @@ def _is_convolution(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     layer = modules.get(str(node.target)) if node.op == "call_module" else None
     if type(layer) is not nn.Conv2d or len(node.users) != 1 or len(node.args) != 1:
         return False
-    hooked = layer._forward_hooks or layer._forward_pre_hooks
-    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and not hooked
+    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and not is_hooked(layer)
 
 
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from calibration.scheme import Scheme
 from pipeline.artifacts import Checkpoint
-from pipeline.canonical import canonical, canonical_sha256
+from pipeline.canonical import OMITTED_WHEN_DEFAULT, canonical, canonical_sha256
 from pipeline.distillation import AnyLoss
 from pipeline.errors import RecipeError
 from pipeline.models import AnyModel, build_model
@@ -23,6 +23,8 @@ from pipeline.tasks.dataset import Dataset
 from pipeline.training.calibrate import Calibration, calibrate
 from pipeline.training.evaluate import accuracy_of
 from pipeline.training.fit import FitResult, OnMetrics, TrainingData, fit
+from pipeline.training.int8_teacher import TeacherPrecision
+from pipeline.training.kernels.library import kernels_in_use
 from pipeline.training.objective import Networks, Objective, build_objective
 from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.quantized_model import make_quantized
@@ -42,6 +44,8 @@ class Teaching:
     outputs: OutputsFolder
     live: bool = False
     """Ask the teachers at every step instead of keeping what they said."""
+    precision: TeacherPrecision = field(default="bf16", metadata=OMITTED_WHEN_DEFAULT)
+    """What they compute in."""
 
 
 def build_network(model: AnyModel, dataset: Dataset) -> nn.Module:
@@ -216,6 +220,7 @@ def _provenance(dataset: Dataset, schedule: TrainingSchedule | None, teaching: T
         "torch": torch.__version__,
         "numpy": np.__version__,
         "threads": str(torch.get_num_threads()),
+        **({} if torch.cuda.is_available() else {"kernels": kernels_in_use()}),
     }
     if schedule is not None:
         found |= {"seed": str(schedule.seed), "schedule": schedule.model_dump_json()}
@@ -247,23 +252,24 @@ def _teacher_source(
         return None
     layers = objective.teacher_layers
     if teaching.live or (layers and not objective.pooled):
-        return LiveTeachers(teachers, layers, images, views)
+        return LiveTeachers(teachers, layers, images, views, teaching.precision)
     return StoredTeachers(
         [
             TeacherOutputs(
                 teaching.outputs,
-                _key(task, trained, images),
+                _key(task, trained, images, teaching.precision),
                 network,
                 images,
                 views,
                 layers=layers if place == 0 else (),
+                precision=teaching.precision,
             )
             for place, (trained, network) in enumerate(zip(teaching.teachers, teachers, strict=True))
         ]
     )
 
 
-def _key(task: AnyTask, teacher: TrainedModel, images: ViewedImages) -> dict[str, str]:
+def _key(task: AnyTask, teacher: TrainedModel, images: ViewedImages, precision: TeacherPrecision) -> dict[str, str]:
     """Return what a teacher's outputs depend on; how many of the columns are in use is no part of it."""
     views = task.views.model_copy(update={"in_use": None})
     return {
@@ -272,7 +278,7 @@ def _key(task: AnyTask, teacher: TrainedModel, images: ViewedImages) -> dict[str
         "images": images.digest,
         "normalization": canonical_sha256(canonical(task.normalization, "normalization")),
         "views": canonical_sha256(canonical(views, "views")),
-        "precision": "bf16, BatchNorm folded, sums and ReLU fused, kept as fp16",
+        "precision": f"{precision}, BatchNorm folded, sums and ReLU fused, kept as fp16",
         "torch": torch.__version__,
         **({"numpy": np.__version__} if views.mixup or views.colour else {}),  # which draws them
     }

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import safetensors
@@ -20,10 +20,11 @@ from torch import Tensor, fx, nn
 
 from pipeline.distillation.loss import pooled
 from pipeline.durable import write_durably
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RecipeError
 from pipeline.locks import held
 from pipeline.training.features import with_features
 from pipeline.training.fused_convolution import fuse_convolutions
+from pipeline.training.int8_teacher import TeacherPrecision, calibration_images, quantize_convolutions, require_int8
 from pipeline.training.layout import fold_batch_norm, to_channels_last
 from pipeline.training.outputs_folder import OutputsFolder
 from pipeline.training.views import ViewedImages, ViewSchedule
@@ -45,6 +46,7 @@ class TeacherOutputs:
         images: what it sees.
         views: which column shows what.
         layers: whose outputs' means over space are kept beside the logits, by the network's own names.
+        precision: what the teacher computes in.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class TeacherOutputs:
         images: ViewedImages,
         views: ViewSchedule,
         layers: tuple[str, ...] = (),
+        precision: TeacherPrecision = "bf16",
     ) -> None:
         outputs = ("logits", *(f"mean over space of {layer}" for layer in layers))
         self.tables = tuple(Table(folder.path, {**key, "output": output}) for output in outputs)
-        self._teacher = fast_inference(teacher, layers, images.batch(torch.tensor([0])).cpu())
+        self._teacher = fast_teacher(teacher, layers, images, precision)
         self._images = images
         self._views = views
 
@@ -149,15 +152,35 @@ class Table:
         return {"key": self._digest, "column": str(column), "sha256": digest}
 
 
-def fast_inference(model: nn.Module, layers: tuple[str, ...] = (), example: Tensor | None = None) -> nn.Module:
+def fast_teacher(
+    teacher: nn.Module, layers: tuple[str, ...], images: ViewedImages, precision: TeacherPrecision
+) -> nn.Module:
+    """Return what answers about `images` as fast as `precision` allows. Raises as `fast_inference`."""
+    calibration = calibration_images(images) if precision == "int8" else None
+    return fast_inference(teacher, layers, images.batch(torch.tensor([0])).cpu(), calibration=calibration)
+
+
+def fast_inference(
+    model: nn.Module,
+    layers: tuple[str, ...] = (),
+    example: Tensor | None = None,
+    *,
+    calibration: Iterator[Tensor] | None = None,
+) -> nn.Module:
     """Return a copy that gives (logits, features): bfloat16, channels_last, BatchNorm folded where the model traces.
 
     A model that refuses `example` in bfloat16, since it goes back to float32 on its way, keeps weights in float32.
+    With images for `calibration`, convolutions compute on int8 codes.
+
+    Raises:
+        RecipeError: int8 cannot be had, on this machine or for this model.
     """
     copied = with_features(copy.deepcopy(model).eval().requires_grad_(False), layers, who="the teacher")
     if isinstance(copied, fx.GraphModule):
         fold_batch_norm(copied)
         fuse_convolutions(copied)
+    if calibration is not None:
+        _to_int8(copied, calibration)
     fast = to_channels_last(copy.deepcopy(copied).to(torch.bfloat16))
     if example is None:
         return fast
@@ -167,6 +190,15 @@ def fast_inference(model: nn.Module, layers: tuple[str, ...] = (), example: Tens
     except RuntimeError:
         return to_channels_last(copied)
     return fast
+
+
+def _to_int8(network: nn.Module, images: Iterator[Tensor]) -> None:
+    require_int8()
+    if not isinstance(network, fx.GraphModule) or not quantize_convolutions(network, images):
+        raise RecipeError(
+            'distillation.teacher_precision: expected "bf16" for this teacher, since none of its convolutions can be '
+            'int8 (they are 1 x 1 or 3 x 3, channels in 16s, behind a ReLU); got "int8". Leave it out'
+        )
 
 
 def precision_of(model: nn.Module) -> torch.dtype:

@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.training.teacher_outputs import TeacherOutputs, fast_inference, precision_of
+from pipeline.training.int8_teacher import TeacherPrecision
+from pipeline.training.teacher_outputs import TeacherOutputs, fast_teacher, precision_of
 from pipeline.training.views import Column, ViewedImages, ViewSchedule
 
 OnImages = Callable[[int, int], None]
@@ -80,10 +81,15 @@ class LiveTeachers:
     """Asks the teachers at every step: what features with their full shape need."""
 
     def __init__(
-        self, teachers: Sequence[nn.Module], layers: tuple[str, ...], images: ViewedImages, views: ViewSchedule
+        self,
+        teachers: Sequence[nn.Module],
+        layers: tuple[str, ...],
+        images: ViewedImages,
+        views: ViewSchedule,
+        precision: TeacherPrecision = "bf16",
     ) -> None:
         self._teachers = [
-            fast_inference(teacher, layers if place == 0 else (), images.batch(torch.tensor([0])).cpu())
+            fast_teacher(teacher, layers if place == 0 else (), images, precision)
             for place, teacher in enumerate(teachers)
         ]
         self._images, self._views = images, views

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from pipeline.tasks.classification import Views
 from pipeline.tasks.student_input import Reduction
+from pipeline.training.kernels.library import find_library
+from pipeline.training.kernels.view_operator import Crops, show_views
 from targets.processing import Processing
 
 
@@ -88,6 +90,7 @@ class ViewedImages:
         self._windows = self._padded.contiguous().as_strided(size, (step_n, step_h, step_w, step_h, step_w, step_c))
         self._plain = padding * self._side + padding
         device = images_NHWC.device
+        self._size = (height - 2 * padding, width - 2 * padding)
         self._scale = torch.tensor(processing.scale, device=device).view(1, -1, 1, 1)
         self._bias = torch.tensor(processing.bias, device=device).view(1, -1, 1, 1)
 
@@ -127,6 +130,9 @@ class ViewedImages:
         area = self._side * self._side
         views_B = torch.full_like(index_B, self._plain) if views_B is None else views_B
         place = views_B % area
+        if not self._reduction and colour_B is None and self._has_kernel:
+            crops = Crops(index_B.contiguous(), place // self._side, place % self._side, views_B >= area)
+            return show_views(self._padded, self._table, self._size, crops)
         pixels = self._windows[index_B, place // self._side, place % self._side]
         pixels = torch.where((views_B >= area).view(-1, 1, 1, 1), pixels.flip(2), pixels)
         if self._reduction:
@@ -136,6 +142,18 @@ class ViewedImages:
             contrast, brightness = colour_B.view(-1, 2, 1, 1, 1).unbind(1)
             values = ((values - 127.5) * contrast + 127.5 * brightness).clamp(0, 255)
         return values * self._scale + self._bias
+
+    @cached_property
+    def _has_kernel(self) -> bool:
+        on_cpu = self.device.type == "cpu" and self._padded.is_contiguous() and self._padded.dtype == torch.uint8
+        return on_cpu and find_library() is not None
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """What each byte of each channel becomes: float32[256, C], to the bit as `batch` computes it."""
+        channels = self._padded.shape[3]
+        bytes_ = torch.arange(256, dtype=torch.float32).view(256, 1, 1, 1).expand(256, channels, 1, 1)
+        return (bytes_ * self._scale + self._bias).reshape(256, channels).contiguous()
 
     def _coloured(self, index_B: Tensor, column: Column) -> Tensor:
         colour = None if column.colour is None else column.colour[index_B]

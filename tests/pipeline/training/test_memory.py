@@ -1,11 +1,15 @@
-"""Memory of a training process, counted by the kernel: pages that a step has to ask for."""
+"""Memory of a training process, counted by the kernel and by Python's collector."""
 
+import gc
 import os
 import platform
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from pipeline.training.memory import unscanned_objects
 
 STEPS = """
 import resource, sys, torch
@@ -34,3 +38,32 @@ def test_memory_that_a_step_frees_is_there_for_the_next() -> None:
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
     assert faults("keeps") < faults("returns") / 10
+
+
+class Node:
+    """Holds itself: only the collector can free it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt], ids=["ends", "interrupted"])
+def test_the_collector_leaves_alone_what_exists_but_not_what_is_made_meanwhile(
+    error: type[BaseException] | None,
+) -> None:
+    kept = Node()
+    before, outcomes = weakref.ref(kept), []
+    try:
+        with unscanned_objects():
+            del kept
+            made = weakref.ref(Node())
+            gc.collect()
+            outcomes = [gc.get_freeze_count() > 0, before() is not None, made() is None]
+            if error:
+                raise error
+    except KeyboardInterrupt:
+        pass
+    gc.collect()
+    assert outcomes == [True, True, True]
+    assert gc.get_freeze_count() == 0
+    assert before() is None
