@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from pipeline.training.features import traced, works_in_place
-from pipeline.training.fused_convolution import RELUS, is_hooked
+from pipeline.training.fused_convolution import RELUS, is_hooked, is_square
 from pipeline.training.kernels.library import find_library
 from pipeline.training.kernels.operators import (
     CHANNELS_LAST,
@@ -122,18 +122,10 @@ def _needs_containers(network: nn.Module) -> bool:
 
 def is_usual_convolution(layer: nn.Module | None) -> bool:
     """Return whether the kernels compute this layer."""
-    if type(layer) is not nn.Conv2d or is_hooked(layer) or layer.bias is not None or layer.groups != 1:
+    if type(layer) is not nn.Conv2d or is_hooked(layer) or layer.bias is not None or not is_square(layer):
         return False
-    side, stride, channels = layer.kernel_size[0], layer.stride[0], (layer.in_channels, layer.out_channels)
-    as_usual = (
-        (layer.kernel_size, (side, side)),
-        (layer.stride, (stride, stride)),
-        (layer.padding, (side // 2, side // 2)),
-        (layer.dilation, (1, 1)),
-        (layer.padding_mode, "zeros"),
-        (layer.out_channels % LANES, 0),
-    )
-    return side in (1, 3) and stride in (1, 2) and max(channels) <= MOST_CHANNELS and all(a == b for a, b in as_usual)
+    is_small = max(layer.in_channels, layer.out_channels) <= MOST_CHANNELS
+    return is_small and layer.stride[0] in (1, 2) and layer.out_channels % LANES == 0
 
 
 def is_fusible_norm(layer: nn.Module | None) -> bool:

@@ -102,6 +102,13 @@ def fuse_convolutions(graph_module: fx.GraphModule) -> None:
     graph_module.recompile()
 
 
+def is_square(layer: nn.Conv2d) -> bool:
+    """Return whether a layer is of the kind that kernels of ours compute: 1 x 1 or 3 x 3, zeros around, one group."""
+    side, stride = layer.kernel_size[0], layer.stride[0]
+    shape = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
+    return side in (1, 3) and shape == ((side, side), (stride, stride), (side // 2, side // 2), (1, 1), 1, "zeros")
+
+
 def is_hooked(layer: nn.Module) -> bool:
     """Return whether somebody listens to what a layer takes or gives."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)

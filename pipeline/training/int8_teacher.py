@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from calibration.affine import quantize, scale_of_channels, scale_of_range
 from calibration.ranges import MeanSquaredError, Observer
 from pipeline.errors import RecipeError
-from pipeline.training.fused_convolution import FusedConvolution
+from pipeline.training.fused_convolution import FusedConvolution, is_square
 from pipeline.training.kernels import int8_operators
 from pipeline.training.kernels.library import find_library
 from pipeline.training.kernels.operators import CHANNELS_LAST, LANES
@@ -129,16 +129,7 @@ def _is_suitable(node: fx.Node, graph: fx.Graph, modules: Mapping[str, nn.Module
     if not isinstance(layer, FusedConvolution) or sum(other.target == node.target for other in graph.nodes) > 1:
         return False
     convolution = layer.convolution
-    side, stride = convolution.kernel_size[0], convolution.stride[0]
-    channels = (convolution.in_channels, convolution.out_channels)
-    as_usual = (
-        (convolution.kernel_size, (side, side)),
-        (convolution.stride, (stride, stride)),
-        (convolution.padding, (side // 2, side // 2)),
-        (convolution.dilation, (1, 1)),
-        (convolution.groups, 1),
-    )
-    if side not in (1, 3) or any(count % LANES for count in channels) or any(a != b for a, b in as_usual):
+    if not is_square(convolution) or convolution.in_channels % LANES or convolution.out_channels % LANES:
         return False
     source = _behind(node.args[0], KEEPS_SIGNS, modules)
     return source is not None and isinstance(modules.get(str(source.target)), FusedConvolution)

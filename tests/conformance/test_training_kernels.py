@@ -241,6 +241,15 @@ def test_where_only_the_input_is_read_again_the_layer_gets_no_gradient() -> None
     assert torch.equal(x.grad, x.detach())
 
 
+@needs_convolutions
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+def test_a_batch_is_normalized_by_itself_whatever_an_earlier_one_left_behind(value: float) -> None:
+    x, weight = image(2, 16, 4, 4), torch.randn(16, 16, 1, 1)
+    spoilt = torch.zeros(16).index_fill(0, torch.tensor([3]), value)
+    y, _ = convolution_norm(x, weight, plain_norm(spoilt, torch.ones(16)), 1)
+    assert torch.equal(y, convolution_norm(x, weight, plain_norm(torch.zeros(16), torch.ones(16)), 1)[0])
+
+
 def test_gradients_of_gradients_of_a_norm_are_refused_with_the_switch_to_set() -> None:
     x = image(2, 16, 4, 4).requires_grad_()
     assert_refuses_second_gradients(batch_norm(x, plain_norm()), x)

@@ -199,6 +199,8 @@ void convolution_norm_forward(
     int64_t num_pixels = (int64_t)sizes->num_images * sizes->out_height() * sizes->out_width();
     Sums sums(channels);
     std::vector<float> pivot(layer->running_mean, layer->running_mean + channels);
+    for (float& value : pivot)
+        if (!std::isfinite(value)) value = 0; // of an earlier batch, and no matter of this one
     convolve(x, w, z, *sizes, [&](Range pixels) {
         add_up(pixels, channels, sums.mine(), Moments{z, pivot.data()});
     });

@@ -1,6 +1,6 @@
 // relu(convolution(x) + other) of int8 for inference, by the dot products of AVX-512 VNNI, which sum in int32.
 //
-// Images are uint8[N, H, W, C] with a zero point of 0 (what a ReLU gives) or bfloat16; channels are multiples of 16.
+// x is uint8[N, H, W, C] with a zero point of 0 (what a ReLU gave), `other` and y that or bfloat16; channels are in 16s.
 // Weights are int8[K / 16, taps, C / 4, 16, 4]. A sum becomes sum * scale[k] + bias[k] in float32; a uint8 output is
 // that, rounded half to even and cut to 0..255, so its scale is in `scale`, `bias` and `other_scale` already.
 
